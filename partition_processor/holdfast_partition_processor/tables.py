@@ -13,6 +13,7 @@ COMPLETED_COMMANDS    invocation id          completion id u32               ind
 OUTPUT                b""                    invocation id                   value bytes
 STATE                 object                 state key                       value bytes
 PROMISES              object                 promise name                    Promise
+RUNNING               b""                    invocation id                   empty; status is INVOKED
 LOCKS                 b""                    object                          id of the invocation that holds it
 INBOX                 object                 sequence u64                    invocation id
 CHILDREN              invocation id          completion id u32               id of the invocation called
@@ -75,6 +76,7 @@ COMPLETED_COMMANDS: Table[int] = Table("completed_commands", int)
 OUTPUT: Table[bytes] = Table("output", bytes)
 STATE: Table[bytes] = Table("state", bytes)
 PROMISES: Table[Promise] = Table("promises", Promise)
+RUNNING: Table[bytes] = Table("running", bytes)
 LOCKS: Table[bytes] = Table("locks", bytes)
 INBOX: Table[bytes] = Table("inbox", bytes)
 CHILDREN: Table[bytes] = Table("children", bytes)
@@ -85,7 +87,7 @@ DEPLOYMENTS: Table[Deployment] = Table("deployments", Deployment)
 META: Table[int] = Table("meta", int)
 
 ALL_TABLES: tuple[Table[Any], ...] = (
-    INVOCATIONS, JOURNAL, COMPLETED_COMMANDS, OUTPUT, STATE, PROMISES, LOCKS, INBOX, CHILDREN, TIMERS, OUTBOX, DEDUP,
+    INVOCATIONS, JOURNAL, COMPLETED_COMMANDS, OUTPUT, STATE, PROMISES, RUNNING, LOCKS, INBOX, CHILDREN, TIMERS, OUTBOX, DEDUP,
     DEPLOYMENTS, META,
 )  # fmt: skip
 

@@ -1,0 +1,190 @@
+"""``make demo``: a few hundred durable workflows, a kill -9 of the app, a kill -9 of the node, and the accounts.
+
+Exits with 1 when anything was lost or doubled.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from examples.demo import processes
+from examples.demo.audit import Audit, Outcome, audit
+from examples.demo.client import Answer, Client
+from examples.podcast.outside import Ledger
+
+EPISODES = 300
+SHOWS = 8
+CLIENTS = 32
+REJECTED_EVERY = 10
+SECONDS_MAX = 55.0
+WORK = Path(".demo")
+
+console = Console(highlight=False)
+
+
+@dataclass
+class Progress:
+    """What the clients have seen so far; written by their threads."""
+
+    began: float = field(default_factory=time.monotonic)
+    accepted: dict[str, str] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        console.print(f"[dim]{time.monotonic() - self.began:5.1f} s[/]  {text}")
+
+
+def produce(client: Client, progress: Progress, number: int) -> None:
+    """One episode from the client's side: start it, let the editor decide, fetch the outcome."""
+    key, show = f"episode-{number}", f"show-{number % SHOWS}"
+    approved = number % REJECTED_EVERY != 0
+    job = {"show": show, "title": f"Episode {number}", "cents": 500}
+    started = client.request("POST", f"/episode/{key}/run/send", job)  # once per key, however often it is sent
+    if started.status != 202:
+        progress.problems.append(f"{key}: {started.status} {started.body.decode()}")
+        return
+    progress.accepted[key] = show
+    client.request("POST", f"/episode/{key}/review", approved, idempotency_key=f"review-{key}")
+    outcome = client.request("GET", f"/restate/workflow/episode/{key}/attach")
+    verdict = read_outcome(show, outcome)
+    if verdict is None or verdict.published != approved:
+        progress.problems.append(f"{key}: {outcome.status} {outcome.body.decode()}")
+    else:
+        progress.outcomes[key] = verdict
+
+
+def read_outcome(show: str, answer: Answer) -> Outcome | None:
+    if answer.status == 422:
+        return Outcome(show, published=False)
+    body = answer.json()
+    if answer.status != 200 or not isinstance(body, dict):
+        return None
+    return Outcome(show, True, int(body["number"]), dict(body["takes"]))
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[tuple[processes.Process, processes.Process, int]]:
+    port = processes.free_ports(processes.PORTS_PER_NODE + 1)
+    node = processes.node_process(directory, port)
+    app = processes.app_process(directory, port + processes.PORTS_PER_NODE)
+    try:
+        node.start()
+        app.start()
+        processes.wait_until_healthy(node, port)
+        processes.register(port + 1, f"127.0.0.1:{port + processes.PORTS_PER_NODE}")
+        yield node, app, port
+    finally:
+        app.stop()
+        node.stop()
+
+
+def wait_for(progress: Progress, workers: list[threading.Thread], completed: int) -> None:
+    """Until so many episodes are completed (or all clients have ended), with a line now and then."""
+    shown = time.monotonic()
+    while len(progress.outcomes) < completed and any(worker.is_alive() for worker in workers):
+        time.sleep(0.02)
+        if time.monotonic() - shown > 1:
+            shown = time.monotonic()
+            progress.say(f"accepted {len(progress.accepted)}, completed {len(progress.outcomes)} of {EPISODES}")
+
+
+def drive(progress: Progress, client: Client) -> threading.Thread:
+    def work() -> None:
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            for future in [pool.submit(produce, client, progress, number) for number in range(EPISODES)]:
+                try:
+                    future.result()
+                except TimeoutError as error:
+                    progress.problems.append(str(error))
+
+    thread = threading.Thread(target=work, name="clients")
+    thread.start()
+    return thread
+
+
+def run_demo(directory: Path) -> tuple[Audit, float, int, list[str]]:
+    progress = Progress()
+    progress.say("starting a node and the podcast app, each in a process of its own")
+    with running(directory) as (node, app, port):
+        progress.say(f"registered; {CLIENTS} clients now produce {EPISODES} episodes")
+        began = time.monotonic()
+        client = Client(port, progress.began + SECONDS_MAX)
+        clients = drive(progress, client)
+
+        wait_for(progress, [clients], EPISODES // 3)
+        progress.say(f"[bold red]kill -9 {app.pid}[/]: the app is gone, in the middle of its handlers")
+        app.kill()
+        time.sleep(0.5)
+        app.start()
+        progress.say("app started again")
+
+        wait_for(progress, [clients], EPISODES * 2 // 3)
+        progress.say(f"[bold red]kill -9 {node.pid}[/]: the node is gone, with all that was in its memory")
+        node.kill()
+        time.sleep(0.5)
+        node.start()
+        processes.wait_until_healthy(node, port)
+        progress.say("node started again on its data")
+
+        wait_for(progress, [clients], EPISODES)
+        clients.join()
+        seconds = time.monotonic() - began
+        progress.say(f"all clients have their answers, after {client.retries} retried requests; now the accounts")
+        counts = {f"show-{n}": count_episodes(client, f"show-{n}") for n in range(SHOWS)}
+    effects, payments = Ledger(directory / "effects.jsonl"), Ledger(directory / "payments.jsonl")
+    result = audit(progress.accepted, progress.outcomes, effects.rows(), payments.rows(), counts)
+    return result, seconds, client.retries, progress.problems
+
+
+def count_episodes(client: Client, show: str) -> int:
+    value = client.request("GET", f"/show/{show}/episodes").json()
+    return value if isinstance(value, int) else 0
+
+
+def show(result: Audit, seconds: float, problems: list[str]) -> None:
+    table = Table(title="After kill -9 of the app and of the node")
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    bad = "[bold red]" if not result.clean else "[bold green]"
+    for name, value in (
+        ("invocations accepted", str(result.accepted)),
+        ("invocations completed", str(result.completed)),
+        ("steps executed", str(result.steps_executed)),
+        ("steps repeated (their first run was cut off)", str(result.steps_repeated)),
+        ("effects doubled", f"{bad}{len(result.doubled)}[/]"),
+        ("effects lost", f"{bad}{len(result.lost)}[/]"),
+        ("duration", f"{seconds:.1f} s"),
+    ):
+        table.add_row(name, value)
+    console.print(table)
+    for line in [*result.doubled, *result.lost, *problems][:20]:
+        console.print(f"[red]{line}[/]")
+
+
+def main() -> int:
+    directory = WORK.resolve()
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    result, seconds, _, problems = run_demo(directory)
+    show(result, seconds, problems)
+    if not result.clean or problems or result.completed != EPISODES:
+        console.print(f"[bold red]failed[/]; data and logs are in {directory}")
+        return 1
+    shutil.rmtree(directory)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

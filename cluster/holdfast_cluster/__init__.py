@@ -1,0 +1,1 @@
+"""The node: log, partition processors, ingress and administration in one process."""

@@ -128,7 +128,7 @@ def _payload(payload: ep.Payload) -> PayloadRule:
 def _options(where: str, options: ep.Options) -> HandlerOptions:
     values: dict[str, int | float | bool | str | None] = {}
     for name in HandlerOptions.__struct_fields__:
-        if name != "retry_on_max_attempts" and options.HasField(name):
+        if name != "retry_on_max_attempts" and options.HasField(name):  # type: ignore[arg-type]
             values[name] = getattr(options, name)
     if options.retry_on_max_attempts:
         values["retry_on_max_attempts"] = "kill" if options.retry_on_max_attempts == ep.KILL else "pause"

@@ -1,6 +1,6 @@
 """Sessions with service endpoints: one multiplexed gRPC stream per deployment address, one message per loop turn.
 
-A `Stream` is one attempt. What streams write within a turn of the event loop is one SessionFlush; while that one is being
+A `Stream` is one attempt. What streams write within a turn of the event loop is one SessionFlush; while that one is
 written the next gathers, so back-pressure makes the batches.
 """
 
@@ -54,8 +54,8 @@ class StreamOwner(Protocol):
 
 
 class Session:
-    """One stream of SessionFlush to one endpoint process. It is opened when the first attempt needs it, and again with the
-    next attempt after it was lost."""
+    """One stream of SessionFlush to one endpoint process. It is opened when the first attempt
+    needs it, and again with the next attempt after it was lost."""
 
     def __init__(self, address: str, peer: str, on_closed: Callable[[Session], None]) -> None:
         self.address = address

@@ -136,7 +136,7 @@ class AdminServicer(AdminBase):
     async def PurgeInvocation(self, request: ad.InvocationRequest, context: Any) -> Any:
         return await self._operate(request, context, lambda i, r: Purge(i, r))
 
-    async def ListState(self, request: ad.ListStateRequest, context: Any) -> Any:  # noqa: N802
+    async def ListState(self, request: ad.ListStateRequest, context: Any) -> Any:
         answer = ad.ListStateResponse()
         if request.key:
             processor = self._home(request.service, request.key)
@@ -151,7 +151,7 @@ class AdminServicer(AdminBase):
                 answer.objects.add(key=t.key_of_group(request.service, group))
         return answer
 
-    async def EditState(self, request: ad.EditStateRequest, context: Any) -> Any:  # noqa: N802
+    async def EditState(self, request: ad.EditStateRequest, context: Any) -> Any:
         if request.service not in self._node.catalog.services:
             await _abort(context, grpc.StatusCode.NOT_FOUND, f"service '{request.service}' not found")
         changed = tuple((entry.name.encode(), entry.value) for entry in request.set)

@@ -20,6 +20,7 @@ from holdfast_proto import admin_pb2, admin_pb2_grpc
 
 PORTS_PER_NODE = 4
 READY_SECONDS_MAX = 20.0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
@@ -39,8 +40,9 @@ class Process:
 
     def start(self) -> None:
         with self.log.open("ab") as output:
+            environment = {**os.environ, **self.environment}
             self._running = subprocess.Popen(
-                self.command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **self.environment}
+                self.command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment
             )
 
     def kill(self) -> None:
@@ -60,6 +62,9 @@ class Process:
             self._running.kill()
             self._running.wait()
         self._running = None
+
+    def is_alive(self) -> bool:
+        return self._running is not None and self._running.poll() is None
 
     def check_alive(self) -> None:
         if self._running is not None and self._running.poll() is not None:
@@ -85,17 +90,17 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def node_process(directory: Path, port_base: int) -> Process:
-    """HTTP on ``port_base``, gRPC on the next, admin HTTP on the one after it."""
+def node_process(directory: Path, port_base: int, *options: str) -> Process:
+    """A node on ``directory``/data: HTTP on ``port_base``, gRPC on the next, admin HTTP on the one after it."""
     command = [str(Path(sys.executable).with_name("holdfast")), "server"]
-    command += ["--data-dir", str(directory / "data"), "--port-base", str(port_base)]
+    command += ["--data-dir", str(directory / "data"), "--port-base", str(port_base), *options]
     return Process("node", command, directory / "node.log")
 
 
-def app_process(directory: Path, port: int) -> Process:
-    command = [sys.executable, "-m", "examples.podcast.app"]
-    environment = {"HOLDFAST_BIND": f"127.0.0.1:{port}", "PODCAST_DIRECTORY": str(directory)}
-    return Process("app", command, directory / "app.log", environment)
+def app_process(module: str, directory: Path, port: int, **environment: str) -> Process:
+    """An endpoint: ``python -m module``, which calls `holdfast.serve`."""
+    environment = {"HOLDFAST_BIND": f"127.0.0.1:{port}", **environment}
+    return Process("app", [sys.executable, "-m", module], directory / "app.log", environment)
 
 
 def wait_until_healthy(node: Process, port: int) -> None:

@@ -36,8 +36,9 @@ def main() -> None:
 @click.option("--host", help="Address to bind to [127.0.0.1].")
 @click.option("--http-port", type=int, help="HTTP ingress [8080].")
 @click.option("--grpc-port", type=int, help="gRPC ingress and admin [8081].")
+@click.option("--port-base", type=int, help="N: HTTP on N, gRPC on N+1.")
 @click.option("--partitions", type=int, help="Number of partitions, fixed at the first start [4].")
-def server(**flags: Any) -> None:
+def server(port_base: int | None, **flags: Any) -> None:
     """Run a node.
 
     \b
@@ -52,6 +53,12 @@ def server(**flags: Any) -> None:
     from holdfast_log import LogError
     from holdfast_partition_processor.store import StoreError
 
+    if port_base is not None:
+        flags = {
+            **flags,
+            "http_port": flags["http_port"] or port_base,
+            "grpc_port": flags["grpc_port"] or port_base + 1,
+        }
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
     def ready(node: Node) -> None:

@@ -184,8 +184,6 @@ class AdminServicer(AdminBase):
             )
         return answer
 
-    # ------------------------------------------------------------ helpers
-
     async def _operate(
         self, request: ad.InvocationRequest, context: Any, build: Callable[[bytes, int], Command]
     ) -> ad.InvocationResponse:

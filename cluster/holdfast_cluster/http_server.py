@@ -78,8 +78,6 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._paused = False
 
-    # ------------------------------------------------------------ asyncio.Protocol
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         connected = cast(asyncio.Transport, transport)  # uvloop's transports are not subclasses
         self._transport = connected
@@ -118,8 +116,6 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         return False
-
-    # ------------------------------------------------------------ httptools callbacks
 
     def on_message_begin(self) -> None:
         self._url = b""
@@ -166,8 +162,6 @@ class Connection(asyncio.Protocol):
             self._paused = True
             self._transport.pause_reading()
         self._server.handle(request)
-
-    # ------------------------------------------------------------ answering
 
     def flush_soon(self) -> None:
         if not self._flush_scheduled:

@@ -101,8 +101,6 @@ class IngressHttp:
             headers.insert(0, ("content-type", (rule.content_type if rule else None) or "application/json"))
         request.respond(200, headers, value)
 
-    # ------------------------------------------------------------ routes
-
     def _route(self, request: Request, parts: list[str], query: str) -> None:
         match parts:
             case ["restate" | "holdfast", "health"]:
@@ -249,8 +247,6 @@ class IngressHttp:
     def _preflight(self, request: Request) -> None:
         headers = [_CORS, ("access-control-allow-methods", "GET, POST, OPTIONS"), ("access-control-allow-headers", "*")]
         request.respond(204, headers, b"")
-
-    # ------------------------------------------------------------ deadlines
 
     def _gone(self, request: Request) -> None:
         self._deadlines.pop(request, None)

@@ -108,8 +108,6 @@ class Journal:
     def index(self, partition: int) -> PartitionIndex:
         return self.partitions.setdefault(partition, PartitionIndex())
 
-    # ------------------------------------------------------------ writing (worker thread)
-
     def write(self, records: list[Record]) -> None:
         """Make ``records`` durable with one write and one fdatasync. Raises OSError: then the caller must stop."""
         encoded = [rec.encode_record(record, self._seed) for record in records]
@@ -196,8 +194,6 @@ class Journal:
         self._segments.clear()
         self._prepared = None
 
-    # ------------------------------------------------------------ reading
-
     def read(self, partition: int, start: int, end: int, bytes_max: int) -> list[Entry]:
         """Entries ``start`` to ``end`` (exclusive), at least one, then as many as fit ``bytes_max``.
         Raises Trimmed, JournalCorrupted."""
@@ -230,8 +226,6 @@ class Journal:
         if (found.partition, found.index) != (partition, number):
             raise JournalCorrupted(segment.path, offset, f"entry {number} of partition {partition} is misplaced")
         return Entry(found.term, found.index, EntryKind(found.kind), found.payload)
-
-    # ------------------------------------------------------------ recovery
 
     def _recover(self) -> None:
         for leftover in self._directory.glob("*.new"):

@@ -30,6 +30,11 @@ from holdfast_log.types import (
     Trimmed,
 )
 
+HARD_RESERVE_BYTES = 64 * 1024
+SOFT_RESERVE_SHARE = 4
+"""With less than this part of a segment left, and no room for another, new work is refused."""
+FULL_RETRY_SECONDS = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
@@ -78,6 +83,10 @@ class Replica:
         self._told_unwritable = self._told_unwritable or busy
         return not busy
 
+    @property
+    def nearly_full(self) -> LogFull | None:
+        return self._node.nearly_full()
+
     def start(self, consumer: LogConsumer, applied_index: int) -> None:
         if applied_index + 1 < self.first_index:
             raise Trimmed(applied_index + 1, self.first_index)
@@ -102,8 +111,6 @@ class Replica:
 
     def trim(self, up_to_index: int) -> None:
         self._node.trim(self, min(up_to_index, self._delivered))
-
-    # ------------------------------------------------------------ driven by the node
 
     def campaign(self) -> None:
         self.raft.campaign()
@@ -166,6 +173,7 @@ class LogNode:
         self._failed: BaseException | None = None
         self._full: OSError | None = None
         self._preparing = False
+        self._asked_for_room = 0.0
         self._flush_scheduled = False
         self._idle: asyncio.Event | None = None
         self._groups: dict[int, Replica] = {}
@@ -215,8 +223,6 @@ class LogNode:
         self.journal.close()
         os.close(self._lock)
 
-    # ------------------------------------------------------------ flushing
-
     def mark_dirty(self, replica: Replica) -> None:
         self._dirty[replica.partition] = replica
         if not self.flushing and not self._flush_scheduled and self._failed is None:
@@ -225,9 +231,21 @@ class LogNode:
 
     def check_room(self, size: int) -> None:
         """Raises LogFull when the disk has no place for the next segment and the present one runs out."""
-        if self._full is not None and self.journal.room() < size + self.options.segment_bytes // 16:
+        if self._full is not None and self.journal.room() < size + HARD_RESERVE_BYTES:
+            raise self._refusal(self._full)
+
+    def nearly_full(self) -> LogFull | None:
+        """What is left is for work that was accepted before: there is no place for the next segment."""
+        if self._full is None or self.journal.room() >= self.options.segment_bytes // SOFT_RESERVE_SHARE:
+            return None
+        return self._refusal(self._full)
+
+    def _refusal(self, error: OSError) -> LogFull:
+        now = asyncio.get_running_loop().time()
+        if now - self._asked_for_room > FULL_RETRY_SECONDS:
+            self._asked_for_room = now
             self._prepare()
-            raise LogFull(f"the disk of the journal is full ({self._full}); free some space, then try again")
+        return LogFull(f"the disk of the journal is full ({error}); free some space, then try again")
 
     def trim(self, replica: Replica, index: int) -> None:
         if index >= replica.first_index:

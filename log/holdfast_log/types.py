@@ -106,6 +106,10 @@ class PartitionLog(Protocol):
         their limit. A consumer gathers what arrives meanwhile and proposes it as one payload when told
         `on_writable`; proposing all the same is allowed up to the hard limit, then raises Overloaded."""
 
+    @property
+    def nearly_full(self) -> LogFull | None:
+        """Not None: the disk has room only for finishing what was accepted; new work is to be refused with this."""
+
     def start(self, consumer: LogConsumer, applied_index: int) -> None:
         """Begin handing over committed entries after ``applied_index``. Raises Trimmed when they are gone."""
 

@@ -106,8 +106,6 @@ class Invoker:
     def queued(self) -> int:
         return len(self._queue)
 
-    # ------------------------------------------------------------ from the processor
-
     def start(self, action: StartAttempt) -> None:
         old = self._attempts.pop(action.invocation.id, None)
         if old is not None:
@@ -146,8 +144,6 @@ class Invoker:
         attempts, self._attempts = self._attempts, {}
         for attempt in attempts.values():
             self._drop(attempt, "this node does not lead the partition any more")
-
-    # ------------------------------------------------------------ starting
 
     def _begin(self, action: StartAttempt) -> None:
         row = action.invocation
@@ -212,8 +208,6 @@ class Invoker:
         while self._queue and len(self._attempts) < self._options.concurrent_attempts_max and not self._closed:
             self._begin(self._queue.popleft())
 
-    # ------------------------------------------------------------ receiving
-
     def received(self, attempt: Attempt, data: bytes) -> None:
         attempt.last_heard = self._loop.time()
         try:
@@ -267,8 +261,6 @@ class Invoker:
             raise InvalidFrame(error.message) from error
         retention = resolved.completion_retention_ms(idempotency_key)
         return ResolvedCall(target, retention, resolved.settings.journal_retention_ms)
-
-    # ------------------------------------------------------------ ending
 
     def _error(self, attempt: Attempt, error: pb.ErrorMessage | Failure) -> None:
         if isinstance(error, Failure):
@@ -330,8 +322,6 @@ class Invoker:
             self._host.submit(command)
         except NotLeader:
             return  # the next leader runs the attempt again from the journal
-
-    # ------------------------------------------------------------ time-outs
 
     def _sweep(self) -> None:
         now = self._loop.time()

@@ -18,12 +18,13 @@ from typing import Protocol
 from holdfast_log.types import Entry, EntryKind, LogError, LogFull, NotLeader, Overloaded, PartitionLog
 from holdfast_partition_processor import tables as t
 from holdfast_partition_processor.action import Action, DeploymentsChanged, InvocationCompleted, Reply
-from holdfast_partition_processor.command import Command, Deployment, Failure, decode_batch, encode_batch
+from holdfast_partition_processor.command import Command, Deployment, Failure, Invoke, decode_batch, encode_batch
 from holdfast_partition_processor.invocation import Invocation, Status
 from holdfast_partition_processor.state_machine import StateMachine
 from holdfast_partition_processor.store import LmdbStore
 
 logger = logging.getLogger(__name__)
+RETRY_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,6 @@ class PartitionProcessor:
                 await self._checkpointed.wait()
         self.storage.close()
 
-    # ------------------------------------------------------------ taking commands
-
     def submit(
         self,
         command: Command,
@@ -137,6 +136,10 @@ class PartitionProcessor:
             raise Overloaded(f"partition {self.partition} has {limit} commands waiting (pending_commands_max)")
         if self.storage.dirty_rows >= self.options.dirty_rows_max:
             raise LogFull(f"the tables of partition {self.partition} can't be written; is the disk full?")
+        if type(command) is Invoke:
+            full = self.log.nearly_full
+            if full is not None:
+                raise full
         self._pending.append(command)
         if durable is not None and failed is not None:
             self._pending_durable.append((durable, failed))
@@ -193,14 +196,20 @@ class PartitionProcessor:
     def _refused(
         self, error: LogError, commands: list[Command], callbacks: list[tuple[Callable[[], None], Callable[[], None]]]
     ) -> None:
-        """The disk is full or the log overloaded: keep what was taken and try again, it is not lost."""
+        """The disk is full or the log overloaded. New invocations are refused; what was promised is kept, to be tried
+        again."""
         logger.warning("partition %d: %d commands wait: %s", self.partition, len(commands), error)
-        self._pending = commands + self._pending
+        loop = asyncio.get_running_loop()
+        refused = [command for command in commands if type(command) is Invoke]
+        for command in refused:
+            waiters = self._waiting.pop(command.id, [])
+            asked = self._requests.pop(command.request, None)
+            for waiter in waiters if asked is None or asked in waiters else [*waiters, asked]:
+                waiter.lost(error)
+        self._pending = [command for command in commands if type(command) is not Invoke] + self._pending
         self._pending_durable = callbacks + self._pending_durable
         self._propose_scheduled = True
-        asyncio.get_running_loop().call_later(0.2, self._propose)
-
-    # ------------------------------------------------------------ LogConsumer
+        loop.call_later(RETRY_SECONDS, self._propose)
 
     def on_committed(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -256,8 +265,6 @@ class PartitionProcessor:
         for waiter in waiters:
             waiter.lost(error)
 
-    # ------------------------------------------------------------ actions
-
     def _carry_out(self, actions: list[Action]) -> None:
         duties = self._duties
         for action in actions:
@@ -280,8 +287,6 @@ class PartitionProcessor:
 
     def _tell_deployments(self) -> None:
         self._on_deployments([row for _, row in self.storage.scan(t.DEPLOYMENTS, b"")])
-
-    # ------------------------------------------------------------ checkpoints
 
     def _checkpoint_soon(self) -> None:
         if self._closed or self.storage.checkpointing:

@@ -90,9 +90,6 @@ class StateMachine:
                 turn.reply(command.request, Reply(command.request, outcome))
 
 
-# ---------------------------------------------------------------- calls and their results
-
-
 def _invoke(turn: Turn, command: c.Invoke) -> None:
     live = turn.load(command.id)
     if live is None:
@@ -142,9 +139,6 @@ def _response(turn: Turn, command: c.InvocationResponse) -> None:
         return
     live.complete(turn, command.sink.notification, pb.Notification.FromString(command.notification))
     lifecycle.settle(turn, live)
-
-
-# ---------------------------------------------------------------- what endpoints send
 
 
 def _effects(turn: Turn, command: c.Effects) -> None:
@@ -226,9 +220,6 @@ def _back_off(turn: Turn, live: Live, failure: c.Failure, at_ms: int, last: Last
     turn.set_timer(at_ms, timer_key.encode(TimerKind.RETRY, live.id, live.row.attempt))
 
 
-# ---------------------------------------------------------------- time
-
-
 def _timer_fired(turn: Turn, command: c.TimerFired) -> None:
     key = command.due_ms.to_bytes(8, "big") + command.timer
     if turn.storage.get(t.TIMERS, b"", key) is None:
@@ -253,9 +244,6 @@ def _timer_fired(turn: Turn, command: c.TimerFired) -> None:
             lifecycle.purge_journal(turn, live)
 
 
-# ---------------------------------------------------------------- between partitions
-
-
 def _ingest(turn: Turn, command: c.Ingest) -> None:
     source = command.source.to_bytes(2, "big")
     if command.sequence <= (turn.storage.get(t.DEDUP, b"", source) or 0):
@@ -270,9 +258,6 @@ def _outbox_shipped(turn: Turn, command: c.OutboxShipped) -> None:
         if int.from_bytes(sub, "big") > command.sequence:
             break
         turn.storage.delete(t.OUTBOX, group, sub)
-
-
-# ---------------------------------------------------------------- signals and operators
 
 
 def _notify_signal(turn: Turn, command: c.NotifySignal) -> None:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +35,10 @@ MAP_BYTES_FIRST = 64 * 1024 * 1024
 KEY_BYTES_MAX = 511
 """LMDB's limit. Names and keys are limited where they enter (ingress, invoker) so that none is longer."""
 _SYSTEM = b"holdfast"
+DISK_FULL_BYTES = 16 * 1024 * 1024
+"""With less free space than this, a failed write is taken for a full disk."""
+DISK_FULL_RETRY_SECONDS = 1.0
+logger = logging.getLogger(__name__)
 
 
 class StoreError(Exception):
@@ -81,8 +87,6 @@ class LmdbStore:
                 elif int(found) > ours:
                     raise StoreError(f"{self._path} has format {int(found)}, this release knows up to {ours}")
             return int(transaction.get(b"applied") or b"0")
-
-    # ------------------------------------------------------------ Storage
 
     def get(self, table: Table[V], group: bytes, sub: bytes) -> V | None:
         name = table.name
@@ -188,8 +192,6 @@ class LmdbStore:
             raise StoreCorrupted(f"{self._path}: table {name}, group {group.hex()}, key {sub.hex()}: bad checksum")
         return self._decoders[name].decode(body)
 
-    # ------------------------------------------------------------ checkpoints
-
     @property
     def dirty_rows(self) -> int:
         """Changes that are only in memory."""
@@ -227,9 +229,10 @@ class LmdbStore:
             self.durable_index = applied_index
             self._reader.abort()
             self._reader = self._env.begin()
-        elif _is_disk_full(error):
-            delay = 1.0  # the overlay keeps what was not written; reads and accepted work go on
-            asyncio.get_running_loop().call_later(delay, self._submit, frozen, applied_index, done)
+        elif _is_disk_full(error, self._path):
+            # The overlay keeps what was not written; reads and accepted work go on meanwhile.
+            logger.warning("%s: the disk is full, the checkpoint is tried again: %s", self._path, error)
+            asyncio.get_running_loop().call_later(DISK_FULL_RETRY_SECONDS, self._submit, frozen, applied_index, done)
             return
         done(error)
 
@@ -275,9 +278,12 @@ def _key(group: bytes, sub: bytes) -> bytes:
     return len(group).to_bytes(2, "big") + group + sub
 
 
-def _is_disk_full(error: BaseException) -> bool:
-    if isinstance(error, lmdb.DiskError):
+def _is_disk_full(error: BaseException, path: Path) -> bool:
+    """LMDB reports a write that was cut short by a full disk as an input/output error; then the free space decides."""
+    if not isinstance(error, (OSError, lmdb.Error)):
+        return False
+    text = str(error)
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
         return True
-    return (isinstance(error, (OSError, lmdb.Error)) and getattr(error, "errno", None) == errno.ENOSPC) or (
-        isinstance(error, lmdb.Error) and "No space left" in str(error)
-    )
+    space = os.statvfs(path)
+    return "Input/output error" in text and space.f_bavail * space.f_frsize < DISK_FULL_BYTES

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-import sys
 import time
 import traceback
 from collections import deque
@@ -21,7 +19,10 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from holdfast import serde
+from holdfast._handler_log import HandlerLogger
 from holdfast._loop import InvocationLoop
+from holdfast._mismatch import mismatch, same_command
+from holdfast._results import complete, failure_message, found, nothing, result_type, value_or_none
 from holdfast.context import Awakeable, CallHandle, DurableFuture
 from holdfast.errors import Cancelled, JournalMismatch, NotDurable, TerminalError
 from holdfast.handler import Handler
@@ -92,14 +93,11 @@ class Attempt:
         self._half_closed = False
         self._cancelled = False
         self._out: list[bytes] = []
-        logger = logging.getLogger(f"holdfast.handler.{handler.service}")
-        self.logger = _HandlerLogger(logger, {"invocation": self.debug_id, "attempt": self})
+        self.logger = HandlerLogger(handler.service, self.debug_id, self)
 
     @property
     def replaying(self) -> bool:
         return bool(self._recorded) or bool(self._notifications)
-
-    # ------------------------------------------------------------ frames from the node
 
     def receive(self, code: int, body: bytes) -> None:
         if self._expected:
@@ -180,7 +178,7 @@ class Attempt:
     def _output(self, value: bytes | None, error: TerminalError | None) -> None:
         output = pb.OutputCommandMessage()
         if error is not None:
-            output.failure.CopyFrom(_failure(error))
+            output.failure.CopyFrom(failure_message(error))
         else:
             output.value.content = value or b""
         try:
@@ -236,8 +234,6 @@ class Attempt:
             data, self._out = b"".join(self._out), []
             self._write(data)
 
-    # ------------------------------------------------------------ notifications
-
     def _deliver(self, notification: pb.Notification) -> None:
         kind = notification.WhichOneof("id")
         if kind == "signal_id" and notification.signal_id == SIGNAL_CANCEL:
@@ -254,7 +250,7 @@ class Attempt:
         if waiting is None:
             self._early[key] = notification
             return
-        _complete(waiting[0], waiting[1], notification)
+        complete(waiting[0], waiting[1], notification)
 
     def _cancel_all(self) -> None:
         self._cancelled = True
@@ -272,7 +268,7 @@ class Attempt:
         future: DurableFuture[T] = DurableFuture(loop=self._loop)
         early = self._early.pop(key, None)
         if early is not None:
-            _complete(future, read, early)
+            complete(future, read, early)
         else:
             self._pending[key] = (future, read)
         return future
@@ -281,8 +277,6 @@ class Attempt:
         number = self._next_completion
         self._next_completion += 1
         return number
-
-    # ------------------------------------------------------------ commands
 
     def _command(self, code: MessageType, message: Message) -> None:
         if self.over and self._task is None:
@@ -293,14 +287,8 @@ class Attempt:
             self._out.append(encode_frame(code, body))
             return
         recorded_code, recorded = self._recorded.popleft()
-        if code != recorded_code or not _same(code, message, body, recorded):
-            was = _words(recorded_code, recorded)
-            now = _words(code, body)
-            raise JournalMismatch(
-                f"command {self._command_index} was recorded as {was}, but the code now does {now} at {_where()}. "
-                "The code changed since this invocation began, or it does not do the same twice: move what is random, "
-                "reads a clock or does IO into ctx.run, or register changed code at a new address."
-            )
+        if code != recorded_code or not same_command(code, message, body, recorded):
+            raise JournalMismatch(mismatch(self._command_index, (recorded_code, recorded), (code, body)))
 
     def run(
         self,
@@ -313,7 +301,7 @@ class Attempt:
         number = self._completion_id()
         shown = name or str(getattr(fn, "__name__", "step"))
         self._command(MessageType.RUN, pb.RunCommandMessage(result_completion_id=number, name=shown))
-        kind = _result_type(fn)
+        kind = result_type(fn)
         future: DurableFuture[Any] = self._future(number, lambda n: serde.decode(n.value.content, kind))
         if not future.done() and number not in self._recorded_completions:
             self._steps_running += 1
@@ -355,7 +343,7 @@ class Attempt:
         if error is None:
             proposal.value = outcome.result()
         elif isinstance(error, TerminalError):
-            proposal.failure.CopyFrom(_failure(error))
+            proposal.failure.CopyFrom(failure_message(error))
         else:
             failed = self._retry_count + 1
             limit = retry.max_attempts if retry else None
@@ -413,7 +401,7 @@ class Attempt:
         number = self._completion_id()
         wake_up = int((time.time() + seconds) * 1000)
         self._command(MessageType.SLEEP, pb.SleepCommandMessage(wake_up_time=wake_up, result_completion_id=number))
-        return self._future(number, _nothing)
+        return self._future(number, nothing)
 
     def awakeable(self, kind: type[T]) -> Awakeable[T]:
         index = self._next_awakeable
@@ -443,7 +431,7 @@ class Attempt:
         number = self._completion_id()
         command = pb.GetInvocationOutputCommandMessage(invocation_id=invocation_id, result_completion_id=number)
         self._command(MessageType.GET_INVOCATION_OUTPUT, command)
-        return self._future(number, lambda n: _value_or_none(n, kind))
+        return self._future(number, lambda n: value_or_none(n, kind))
 
     def get_promise(self, name: str, kind: type[T]) -> DurableFuture[T]:
         number = self._completion_id()
@@ -453,7 +441,7 @@ class Attempt:
     def peek_promise(self, name: str, kind: type[T]) -> DurableFuture[T | None]:
         number = self._completion_id()
         self._command(MessageType.PEEK_PROMISE, pb.PeekPromiseCommandMessage(key=name, result_completion_id=number))
-        return self._future(number, lambda n: _value_or_none(n, kind))
+        return self._future(number, lambda n: value_or_none(n, kind))
 
     def complete_promise(self, name: str, value: Any, rejection: str | None) -> DurableFuture[None]:
         number = self._completion_id()
@@ -463,9 +451,7 @@ class Attempt:
         else:
             command.completion_value.content = serde.encode(value)
         self._command(MessageType.COMPLETE_PROMISE, command)
-        return self._future(number, _nothing)
-
-    # ------------------------------------------------------------ state
+        return self._future(number, nothing)
 
     async def get_state(self, name: str, kind: Any) -> tuple[bool, Any]:
         key = name.encode()
@@ -476,9 +462,7 @@ class Attempt:
         if lazy:
             command = pb.GetLazyStateCommandMessage(key=key, result_completion_id=number)
             self._command(MessageType.GET_LAZY_STATE, command)
-            return await self._future(
-                number, lambda n: _found(n.WhichOneof("result") == "value", n.value.content, kind)
-            )
+            return await self._future(number, lambda n: found(n.WhichOneof("result") == "value", n.value.content, kind))
         eager = pb.GetEagerStateCommandMessage(key=key)
         value = self._state.get(key)
         if self._recorded and self._recorded[0][0] == MessageType.GET_EAGER_STATE:
@@ -489,7 +473,7 @@ class Attempt:
         else:
             eager.value.content = value
         self._command(MessageType.GET_EAGER_STATE, eager)
-        return _found(value is not None, value or b"", kind)
+        return found(value is not None, value or b"", kind)
 
     async def state_keys(self) -> list[str]:
         number = self._completion_id()
@@ -513,102 +497,3 @@ class Attempt:
             self._state[name.encode()] = b""
         else:
             self._state.pop(name.encode(), None)
-
-
-class _HandlerLogger(logging.LoggerAdapter[logging.Logger]):
-    """Silent while the attempt replays, so that each line is written once."""
-
-    def isEnabledFor(self, level: int) -> bool:
-        attempt = self.extra["attempt"] if self.extra else None
-        return not (isinstance(attempt, Attempt) and attempt.replaying) and super().isEnabledFor(level)
-
-    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
-        return f"[{self.extra['invocation'] if self.extra else ''}] {msg}", kwargs
-
-
-def _complete(
-    future: DurableFuture[Any], read: Callable[[pb.Notification], Any], notification: pb.Notification
-) -> None:
-    if future.done():
-        return
-    if notification.WhichOneof("result") == "failure":
-        failure = notification.failure
-        metadata = {item.key: item.value for item in failure.metadata}
-        future.set_exception(TerminalError(failure.message, code=failure.code, **metadata))
-        future._log_traceback = False
-        return
-    try:
-        future.set_result(read(notification))
-    except ValueError as error:
-        future.set_exception(TerminalError(f"a recorded value does not fit the type asked for: {error}"))
-
-
-def _nothing(notification: pb.Notification) -> None:
-    return None
-
-
-def _value_or_none(notification: pb.Notification, kind: Any) -> Any:
-    return serde.decode(notification.value.content, kind) if notification.WhichOneof("result") == "value" else None
-
-
-def _found(found: bool, data: bytes, kind: Any) -> tuple[bool, Any]:
-    return found, serde.decode(data, kind) if found else None
-
-
-def _failure(error: TerminalError) -> pb.Failure:
-    metadata = [pb.FailureMetadata(key=key, value=value) for key, value in sorted(error.metadata.items())]
-    return pb.Failure(code=error.code, message=error.message, metadata=metadata)
-
-
-def _result_type(fn: Callable[..., Any]) -> Any:
-    annotations = getattr(fn, "__annotations__", {})
-    if "return" not in annotations:
-        return Any
-    if isinstance(annotations["return"], str):
-        return inspect.get_annotations(fn, eval_str=True)["return"]
-    return annotations["return"]
-
-
-def _same(code: MessageType, message: Message, body: bytes, recorded: bytes) -> bool:
-    if body == recorded:
-        return True
-    before = type(message).FromString(recorded)
-    match message:
-        case pb.SleepCommandMessage():
-            assert isinstance(before, pb.SleepCommandMessage)
-            return before.result_completion_id == message.result_completion_id
-        case pb.OneWayCallCommandMessage():
-            assert isinstance(before, pb.OneWayCallCommandMessage)
-            before.invoke_time = message.invoke_time
-            return before == message
-        case pb.OutputCommandMessage():
-            return False
-        case _:
-            return before == message
-
-
-def _words(code: int, body: bytes) -> str:
-    name = MessageType(code).name if code in MessageType._value2member_map_ else f"0x{code:04x}"
-    kind = _MESSAGES.get(code)
-    if kind is None:
-        return name
-    fields = ", ".join(f"{field.name}={value!r}"[:120] for field, value in kind.FromString(body).ListFields())
-    return f"{name}({fields})"
-
-
-_MESSAGES: dict[int, type[Message]] = {
-    MessageType.RUN: pb.RunCommandMessage,
-    MessageType.CALL: pb.CallCommandMessage,
-    MessageType.ONE_WAY_CALL: pb.OneWayCallCommandMessage,
-    MessageType.SLEEP: pb.SleepCommandMessage,
-    MessageType.SET_STATE: pb.SetStateCommandMessage,
-    MessageType.OUTPUT: pb.OutputCommandMessage,
-}
-
-
-def _where() -> str:
-    frame = sys._getframe(1)
-    package = __file__.rsplit("/", 1)[0]
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -36,7 +36,7 @@ SHELL = {
 }
 CORE = {
     "holdfast_cluster": set[str](),
-    "holdfast": {"errors", "replay", "retry_policy", "serde"},
+    "holdfast": {"errors", "retry_policy", "serde"},
 }
 
 # Clocks, sockets, files, threads, randomness, and what brings them along.

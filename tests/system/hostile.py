@@ -69,7 +69,7 @@ async def unserialisable(ctx: Context, name: str) -> object:
 
 @hostile.handler
 async def not_durable(ctx: Context, name: str) -> None:
-    await asyncio.sleep(0.01)
+    await asyncio.to_thread(time.sleep, 0.01)
 
 
 @hostile.handler

@@ -36,6 +36,7 @@ def test_two_nodes_on_one_data_directory(running: Site) -> None:
 
 def test_a_port_that_is_taken(site: Site) -> None:
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a test before may have left it in TIME_WAIT
         taken.bind(("127.0.0.1", site.port))
         taken.listen()
         assert str(site.port) in refused(list(site.node.command))

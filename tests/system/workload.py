@@ -139,8 +139,6 @@ class Workload:
         with self.lock:
             self.lines[f"line-{number}"] += 1
 
-    # ------------------------------------------------------------ afterwards
-
     def check(self, happened: set[tuple[str, str, str]]) -> list[str]:
         """What is wrong. ``happened``: (name, step, take) of every line in the effects file."""
         wrong = list(self.problems)

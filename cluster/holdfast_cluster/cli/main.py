@@ -73,6 +73,33 @@ def server(port_base: int | None, **flags: Any) -> None:
     sys.exit(code)
 
 
+@main.command()
+@click.argument("app", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the node keeps everything [.holdfast].")
+@click.option("--port-base", type=int, help="N: HTTP on N, gRPC on N+1 [8080].")
+def dev(app: Path, data_dir: Path | None, port_base: int | None) -> None:
+    """Run a node and APP (a Python file that calls serve) beside it; the app is started again when a file changes.
+
+    \b
+    Example:
+      holdfast dev app.py
+    """
+    import uvloop
+
+    from holdfast_cluster.cli.dev import run_dev
+    from holdfast_cluster.config import ConfigError, load
+    from holdfast_log import LogError
+    from holdfast_partition_processor.store import StoreError
+
+    ports = {} if port_base is None else {"http_port": port_base, "grpc_port": port_base + 1}
+    try:
+        config = load(dict(os.environ), {"data_dir": data_dir, **ports})
+        code = uvloop.run(run_dev(app, config, lambda text: click.echo(text)))
+    except (ConfigError, LogError, StoreError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    sys.exit(code)
+
+
 @main.group()
 def deployments() -> None:
     """Endpoints that run your handlers.
@@ -210,6 +237,97 @@ def kill(invocation_id: str, address: str, as_json: bool) -> None:
     from holdfast_proto import admin_pb2 as ad
 
     _show(_ask(address, "KillInvocation", ad.InvocationRequest(id=invocation_id)), as_json, "killed")
+
+
+@main.group()
+def services() -> None:
+    """What can be called.
+
+    \b
+    Example:
+      holdfast services list
+    """
+
+
+@services.command("list")
+@address_option
+@json_option
+def list_services(address: str, as_json: bool) -> None:
+    """Each service at its latest revision.
+
+    \b
+    Example:
+      holdfast services list --json
+    """
+    from holdfast_proto import admin_pb2 as ad
+
+    answer = _ask(address, "ListServices", ad.ListServicesRequest())
+    lines = [
+        f"{s.manifest.name}  revision {s.revision}  {s.deployment_id}  {', '.join(h.name for h in s.manifest.handlers)}"
+        for s in answer.services
+    ]
+    _show(answer, as_json, "\n".join(lines) or "no services")
+
+
+@main.group()
+def state() -> None:
+    """State of virtual objects and workflows.
+
+    \b
+    Example:
+      holdfast state get counter Ada
+    """
+
+
+@state.command("get")
+@click.argument("service")
+@click.argument("key")
+@address_option
+@json_option
+def get_state(service: str, key: str, address: str, as_json: bool) -> None:
+    """All state of one key.
+
+    \b
+    Example:
+      holdfast state get counter Ada
+    """
+    from holdfast_proto import admin_pb2 as ad
+
+    answer = _ask(address, "ListState", ad.ListStateRequest(service=service, key=key))
+    entries = [entry for found in answer.objects for entry in found.entries]
+    lines = [f"{entry.name} = {entry.value.decode('utf-8', 'replace')}" for entry in entries]
+    _show(answer, as_json, "\n".join(lines) or "no state")
+
+
+@main.command()
+@click.argument("target")
+@click.argument("body", required=False)
+@click.option("--ingress", envvar="HOLDFAST_INGRESS", default="http://127.0.0.1:8080", show_default=True)
+@click.option("--idempotency-key", help="The same key gives the same invocation and result.")
+def call(target: str, body: str | None, ingress: str, idempotency_key: str | None) -> None:
+    """Call TARGET (SERVICE/HANDLER or SERVICE/KEY/HANDLER) with the JSON BODY and print the result.
+
+    \b
+    Example:
+      holdfast call greeter/greet '"Ada"'
+    """
+    import urllib.error
+    import urllib.request
+
+    headers = {"content-type": "application/json"}
+    if idempotency_key is not None:
+        headers["idempotency-key"] = idempotency_key
+    data = body.encode() if body is not None else b""
+    request = urllib.request.Request(f"{ingress}/{target}", data, headers, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=960) as answer:
+            click.echo(answer.read().decode("utf-8", "replace"))
+    except urllib.error.HTTPError as error:
+        click.echo(f"holdfast: {error.read().decode('utf-8', 'replace')}", err=True)
+        sys.exit(EXIT_NOT_FOUND if error.code == 404 else EXIT_UNAVAILABLE if error.code == 503 else EXIT_FAILED)
+    except OSError as error:
+        click.echo(f"holdfast: {ingress} can't be reached: {error}", err=True)
+        sys.exit(EXIT_UNAVAILABLE)
 
 
 @main.command()

@@ -7,6 +7,7 @@ Run it from the repository root: ``python proto/generate.py``. The generator ver
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,9 @@ def generate(into: Path) -> list[Path]:
         f"--python_out={into}", f"--grpc_python_out={into}", f"--mypy_out={into}", f"--mypy_grpc_out={into}",
         *sources,
     ]  # fmt: skip
-    subprocess.run(command, check=True, cwd=PROTO_ROOT)
+    # protoc looks for its mypy plugins on the PATH; they lie beside the interpreter that has them installed.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    subprocess.run(command, check=True, cwd=PROTO_ROOT, env={**os.environ, "PATH": path})
     return sorted(p.relative_to(into) for p in (into / PACKAGE).glob("*_pb2*.py*"))
 
 

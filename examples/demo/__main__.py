@@ -27,6 +27,7 @@ EPISODES = 300
 SHOWS = 8
 CLIENTS = 32
 REJECTED_EVERY = 10
+DOWN_SECONDS = 0.5
 SECONDS_MAX = 55.0
 WORK = Path(".demo")
 
@@ -78,7 +79,9 @@ def read_outcome(show: str, answer: Answer) -> Outcome | None:
 def running(directory: Path) -> Iterator[tuple[processes.Process, processes.Process, int]]:
     port = processes.free_ports(processes.PORTS_PER_NODE + 1)
     node = processes.node_process(directory, port)
-    app = processes.app_process(directory, port + processes.PORTS_PER_NODE)
+    app = processes.app_process(
+        "examples.podcast.app", directory, port + processes.PORTS_PER_NODE, PODCAST_DIRECTORY=str(directory)
+    )
     try:
         node.start()
         app.start()
@@ -90,10 +93,10 @@ def running(directory: Path) -> Iterator[tuple[processes.Process, processes.Proc
         node.stop()
 
 
-def wait_for(progress: Progress, workers: list[threading.Thread], completed: int) -> None:
+def wait_for(progress: Progress, clients: threading.Thread, completed: int) -> None:
     """Until so many episodes are completed (or all clients have ended), with a line now and then."""
     shown = time.monotonic()
-    while len(progress.outcomes) < completed and any(worker.is_alive() for worker in workers):
+    while len(progress.outcomes) < completed and clients.is_alive():
         time.sleep(0.02)
         if time.monotonic() - shown > 1:
             shown = time.monotonic()
@@ -114,38 +117,45 @@ def drive(progress: Progress, client: Client) -> threading.Thread:
     return thread
 
 
-def run_demo(directory: Path) -> tuple[Audit, float, int, list[str]]:
-    progress = Progress()
+def kill_and_restart(
+    progress: Progress, clients: threading.Thread, node: processes.Process, app: processes.Process
+) -> None:
+    """The app is killed when a third is done, the node when two thirds are."""
+    wait_for(progress, clients, EPISODES // 3)
+    progress.say(f"[bold red]kill -9 {app.pid}[/]: the app is gone, in the middle of its handlers")
+    app.kill()
+    time.sleep(DOWN_SECONDS)
+    app.start()
+    progress.say("app started again")
+
+    wait_for(progress, clients, EPISODES * 2 // 3)
+    progress.say(f"[bold red]kill -9 {node.pid}[/]: the node is gone, with all that was in its memory")
+    node.kill()
+    time.sleep(DOWN_SECONDS)
+    node.start()
+    progress.say("node started again on its data")
+
+
+def run_demo(directory: Path, progress: Progress) -> tuple[Audit, float]:
     progress.say("starting a node and the podcast app, each in a process of its own")
     with running(directory) as (node, app, port):
         progress.say(f"registered; {CLIENTS} clients now produce {EPISODES} episodes")
         began = time.monotonic()
         client = Client(port, progress.began + SECONDS_MAX)
         clients = drive(progress, client)
-
-        wait_for(progress, [clients], EPISODES // 3)
-        progress.say(f"[bold red]kill -9 {app.pid}[/]: the app is gone, in the middle of its handlers")
-        app.kill()
-        time.sleep(0.5)
-        app.start()
-        progress.say("app started again")
-
-        wait_for(progress, [clients], EPISODES * 2 // 3)
-        progress.say(f"[bold red]kill -9 {node.pid}[/]: the node is gone, with all that was in its memory")
-        node.kill()
-        time.sleep(0.5)
-        node.start()
-        processes.wait_until_healthy(node, port)
-        progress.say("node started again on its data")
-
-        wait_for(progress, [clients], EPISODES)
-        clients.join()
+        try:
+            kill_and_restart(progress, clients, node, app)
+            wait_for(progress, clients, EPISODES)
+        except BaseException:
+            client.give_up()
+            raise
+        finally:
+            clients.join()
         seconds = time.monotonic() - began
         progress.say(f"all clients have their answers, after {client.retries} retried requests; now the accounts")
         counts = {f"show-{n}": count_episodes(client, f"show-{n}") for n in range(SHOWS)}
     effects, payments = Ledger(directory / "effects.jsonl"), Ledger(directory / "payments.jsonl")
-    result = audit(progress.accepted, progress.outcomes, effects.rows(), payments.rows(), counts)
-    return result, seconds, client.retries, progress.problems
+    return audit(progress.accepted, progress.outcomes, effects.rows(), payments.rows(), counts), seconds
 
 
 def count_episodes(client: Client, show: str) -> int:
@@ -177,9 +187,10 @@ def main() -> int:
     directory = WORK.resolve()
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
-    result, seconds, _, problems = run_demo(directory)
-    show(result, seconds, problems)
-    if not result.clean or problems or result.completed != EPISODES:
+    progress = Progress()
+    result, seconds = run_demo(directory, progress)
+    show(result, seconds, progress.problems)
+    if not result.clean or progress.problems or result.completed != EPISODES:
         console.print(f"[bold red]failed[/]; data and logs are in {directory}")
         return 1
     shutil.rmtree(directory)

@@ -72,9 +72,10 @@ def _check_takes(outcomes: Mapping[str, Outcome], effects: list[Row], result: Au
         for step, take in outcome.takes.items():
             if (key, step, take) not in happened:
                 result.lost.append(f"{key}: the outcome names take {take} of {step}, which never happened")
-    for key, step, _ in happened:
-        if step == "publish" and key in outcomes and not outcomes[str(key)].published:
-            result.doubled.append(f"{key}: was rejected and published all the same")
+    for row in effects:
+        told = outcomes.get(str(row["key"]))
+        if row["step"] == "publish" and told is not None and not told.published:
+            result.doubled.append(f"{row['key']}: was rejected and published all the same")
 
 
 def _check_money(outcomes: Mapping[str, Outcome], payments: list[Row], result: Audit) -> None:

@@ -31,6 +31,10 @@ class Client:
         self._lock = threading.Lock()
         self.retries = 0
 
+    def give_up(self) -> None:
+        """Requests under way raise TimeoutError instead of being sent again."""
+        self._deadline = 0.0
+
     def request(self, method: str, path: str, body: object = None, *, idempotency_key: str = "") -> Answer:
         """The first answer that is not a refusal to be retried (429, 5xx of the ingress). A lost connection tells
         nothing about whether the request was accepted, so the request must be one that is safe to repeat."""

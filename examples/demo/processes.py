@@ -85,17 +85,17 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def node_process(directory: Path, port_base: int) -> Process:
-    """HTTP on ``port_base``, gRPC on the next, admin HTTP on the one after it."""
+def node_process(directory: Path, port_base: int, *options: str) -> Process:
+    """A node on ``directory``/data: HTTP on ``port_base``, gRPC on the next, admin HTTP on the one after it."""
     command = [str(Path(sys.executable).with_name("holdfast")), "server"]
-    command += ["--data-dir", str(directory / "data"), "--port-base", str(port_base)]
+    command += ["--data-dir", str(directory / "data"), "--port-base", str(port_base), *options]
     return Process("node", command, directory / "node.log")
 
 
-def app_process(directory: Path, port: int) -> Process:
-    command = [sys.executable, "-m", "examples.podcast.app"]
-    environment = {"HOLDFAST_BIND": f"127.0.0.1:{port}", "PODCAST_DIRECTORY": str(directory)}
-    return Process("app", command, directory / "app.log", environment)
+def app_process(module: str, directory: Path, port: int, **environment: str) -> Process:
+    """An endpoint: ``python -m module``, which calls `holdfast.serve`."""
+    environment = {"HOLDFAST_BIND": f"127.0.0.1:{port}", **environment}
+    return Process("app", [sys.executable, "-m", module], directory / "app.log", environment)
 
 
 def wait_until_healthy(node: Process, port: int) -> None:

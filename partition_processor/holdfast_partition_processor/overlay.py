@@ -67,10 +67,12 @@ class GroupOverlay:
         """(sub, row or TOMBSTONE) from ``start`` on. Rows may be put meanwhile."""
         keys = self._sorted()
         version, position = self._version, bisect_left(keys, start)
+        last: bytes | None = None
         while True:
             if self._late or version != self._version:
                 keys = self._sorted()
-                version, position = self._version, bisect_right(keys, last) if position else bisect_left(keys, start)
+                version = self._version
+                position = bisect_left(keys, start) if last is None else bisect_right(keys, last)
             if position == len(keys):
                 return
             last = keys[position]
@@ -120,6 +122,25 @@ class Overlay:
 
     def is_empty(self) -> bool:
         return self.bytes == 0
+
+
+def merge(sources: list[Iterator[tuple[bytes, Any]]]) -> Iterator[tuple[bytes, Any]]:
+    """One ascending sequence of several, the first source that has a key hiding the others."""
+    if len(sources) == 1:
+        yield from sources[0]
+        return
+    heads = [next(source, None) for source in sources]
+    while True:
+        smallest = min((head[0] for head in heads if head is not None), default=None)
+        if smallest is None:
+            return
+        winner: tuple[bytes, Any] | None = None
+        for place, head in enumerate(heads):
+            if head is not None and head[0] == smallest:
+                winner = winner or head
+                heads[place] = next(sources[place], None)
+        assert winner is not None
+        yield winner
 
 
 def approximate_bytes(row: Any) -> int:

@@ -68,8 +68,8 @@ def sub_in_key(sub: bytes) -> bytes:
     return sub if len(sub) <= SUB_BYTES_MAX else sub[:SUB_BEGIN_BYTES] + _hash(sub)
 
 
-def group_in_key(key: bytes) -> tuple[bytes, int]:
-    """The group as far as the key holds it, and where the sub begins."""
+def group_in_key(key: bytes) -> tuple[bytes, bool]:
+    """The group as far as the key holds it, and whether that is only its beginning."""
     position = 0
     while True:
         position = key.index(b"\x00", position)
@@ -77,8 +77,7 @@ def group_in_key(key: bytes) -> tuple[bytes, int]:
         if mark != 0xFF:
             break
         position += 2
-    group = key[:position].replace(b"\x00\xff", b"\x00")
-    return group, position + 2 + (_HASH_BYTES if mark == _HASHED[1] else 0)
+    return key[:position].replace(b"\x00\xff", b"\x00"), mark == _HASHED[1]
 
 
 def group_is_hashed(group: bytes) -> bool:

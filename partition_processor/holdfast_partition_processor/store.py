@@ -1,283 +1,373 @@
-"""The tables of one partition in LMDB, written behind.
+"""The tables of one partition on disk: LMDB, written behind.
 
-::
+`apply` never waits for the disk. Puts and deletes go to an overlay in memory; a checkpoint freezes it, and a worker
+thread writes it, with the index of the last entry that it holds, in ONE default-sync transaction. So the file is
+always the state after exactly `durable_index` entries, after a power cut too, and the log replays what follows. LMDB
+without sync can be corrupted by a power cut; to sync each batch would stall the journal's fdatasync on the same disk.
 
-    put, delete ─▶ active overlay          reads: active, frozen, LMDB, in this order
-                       │ checkpoint: freeze
-                       ▼
-                   frozen overlay ─ worker thread ─▶ one LMDB transaction with the applied index, synced
+What the caller must do, in this order: `open`; hand over the entries after `durable_index` (put, delete, get, scan);
+`checkpoint(index)` now and then, between two entries, never in the middle of one; when `on_durable` says so, the log
+may be trimmed; `close`. Everything happens on the event loop's thread, but for the writing itself.
 
-The file is always consistent, after a power cut too, and says up to which log index it is; the log replays the rest.
-A key in LMDB is the group behind its length, then sub; a value is the row's MessagePack behind its CRC32C.
+A full disk does not stop anything at once: the frozen overlay is kept and tried again, `failure` says why, and whoever
+feeds the store must refuse new work when `pending_bytes` passes `options.overlay_bytes_max`. An error that is not about
+space is final: what the page cache says after it can't be trusted, so it is not tried again and the process must end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import google_crc32c
 import lmdb
-import msgspec
 
-from holdfast_partition_processor.overlay import GONE, Overlay, Rows
+from holdfast_partition_processor.overlay import MISSING, TOMBSTONE, GroupOverlay, Overlay, merge
+from holdfast_partition_processor.row_format import ChecksumMismatch, check_value, encode_value
+from holdfast_partition_processor.stored_table import StoreCorrupted, StoredRow, StoredTable, StoreError
 from holdfast_partition_processor.tables import ALL_TABLES, Table
 
 V = TypeVar("V")
+
 FORMAT_VERSION = 1
-MAP_BYTES_FIRST = 64 * 1024 * 1024
-KEY_BYTES_MAX = 511
-"""LMDB's limit. Names and keys are limited where they enter (ingress, invoker) so that none is longer."""
-_SYSTEM = b"holdfast"
+__all__ = ["LmdbStore", "StoreCorrupted", "StoreError", "StoreFailed", "StoreFull", "StoreOptions", "WrongStore"]
+
+_ABOUT = b"about"  # the named database that says what the file is
+_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PROBE_BYTES = 256 * 1024
+PROBE_BYTES_MAX = 64 * 1024 * 1024
+_NAMES = tuple(table.name for table in ALL_TABLES)
 
 
-class StoreError(Exception):
-    """The partition's tables can't be used; the message says why."""
+class WrongStore(StoreError):
+    """The directory belongs to another partition, or a newer release wrote it."""
 
 
-class StoreCorrupted(StoreError):
-    """A row does not have the checksum that it was written with."""
+class StoreFull(StoreError):
+    """The disk has no room for a checkpoint; it is tried again until there is."""
+
+
+class StoreFailed(StoreError):
+    """The disk failed. Nothing more is written; the process must end, and the log brings back what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    overlay_bytes_max: int = 64 * 1024 * 1024
+    """Above it the feeder refuses new work: the disk does not keep up, or is full."""
+    map_bytes_initial: int = 256 * 1024 * 1024
+    """Address space, not memory. Doubled when the file outgrows it."""
+    retry_seconds_min: float = 0.1
+    retry_seconds_max: float = 5.0
 
 
 class LmdbStore:
-    def __init__(self, path: Path, partition: int, env: lmdb.Environment) -> None:
-        self._path = path
+    """Implements `tables.Storage`."""
+
+    def __init__(self, env: lmdb.Environment, path: Path, options: StoreOptions, executor: Executor | None) -> None:
+        self.options = options
+        self.path = path
+        self.durable_index = 0
+        """The file holds the state after this entry of the log."""
+        self.failure: StoreFull | StoreFailed | None = None
+        self.on_durable: Callable[[int], None] | None = None
+        self.on_error: Callable[[StoreFull | StoreFailed], None] | None = None
+        """Told at every failed attempt; after a StoreFailed there are no more."""
         self._env = env
-        self._databases = {table.name: env.open_db(table.name.encode()) for table in ALL_TABLES}
-        self._system = env.open_db(_SYSTEM)
-        names = tuple(table.name for table in ALL_TABLES)
-        self._names = names
-        self._active = Overlay(names)
+        self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._owns_executor = executor is None
+        self._tables: dict[str, StoredTable] = {}
+        self._about: Any = None
+        self._reader: Any = None
+        self._active = Overlay(_NAMES)
         self._frozen: Overlay | None = None
-        self._decoders = {table.name: table.decoder() for table in ALL_TABLES}
-        self._encoder = msgspec.msgpack.Encoder()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{partition}")
-        self.durable_index = self._adopt(partition)
-        self._reader = env.begin()
-        self.on_error: Callable[[BaseException], None] | None = None
+        self._layers: tuple[Overlay, ...] = (self._active,)  # newest first
+        self._frozen_index = 0
+        self._writing: asyncio.Future[None] | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._retry_seconds = options.retry_seconds_min
 
     @classmethod
-    def open(cls, path: Path, *, partition: int) -> LmdbStore:
-        """Raises StoreError when the file belongs to another partition or a newer release, lmdb.Error when LMDB can't
-        open it."""
+    def open(
+        cls, path: Path, *, partition: int, options: StoreOptions | None = None, executor: Executor | None = None
+    ) -> LmdbStore:
+        """Make or open the store of ``partition`` in the directory ``path``. ``executor`` runs the checkpoints; with
+        one shared by all partitions of a node they take turns at the disk. Raises WrongStore, StoreCorrupted, OSError.
+        """
+        chosen = options or StoreOptions()
         path.mkdir(parents=True, exist_ok=True)
-        data = path / "data.mdb"
-        size = max(MAP_BYTES_FIRST, 2 * data.stat().st_size if data.exists() else 0)
-        env = lmdb.open(str(path), map_size=size, max_dbs=len(ALL_TABLES) + 1, max_spare_txns=2, readahead=False)
-        return cls(path, partition, env)
+        file = path / "data.mdb"
+        map_bytes = max(chosen.map_bytes_initial, 2 * file.stat().st_size if file.exists() else 0)
+        try:
+            env = lmdb.open(
+                str(path), map_size=map_bytes, max_dbs=len(_NAMES) + 1, max_readers=16, readahead=False, meminit=False
+            )
+        except lmdb.Error as error:
+            raise StoreCorrupted(str(file), "(file)", b"", str(error)) from error
+        store = cls(env, path, chosen, executor)
+        try:
+            store._prepare(partition)
+        except lmdb.Error as error:
+            env.close()
+            raise StoreCorrupted(str(file), "(file)", b"", str(error)) from error
+        except BaseException:
+            env.close()
+            raise
+        _sync_directory(path)
+        _sync_directory(path.parent)
+        return store
 
-    def _adopt(self, partition: int) -> int:
-        with self._env.begin(db=self._system, write=True) as transaction:
-            for name, ours in ((b"format", FORMAT_VERSION), (b"partition", partition)):
-                found = transaction.get(name)
-                if found is None:
-                    transaction.put(name, str(ours).encode())
-                elif name == b"partition" and int(found) != ours:
-                    raise StoreError(f"{self._path} holds partition {int(found)}, not {ours}")
-                elif int(found) > ours:
-                    raise StoreError(f"{self._path} has format {int(found)}, this release knows up to {ours}")
-            return int(transaction.get(b"applied") or b"0")
+    def _prepare(self, partition: int) -> None:
+        """Check what the file is before anything is written to it, then open its tables."""
+        with self._env.begin(write=True) as writer:
+            self._about = self._env.open_db(_ABOUT, txn=writer)
+            version = self._read_number(writer, b"format")
+            owner = self._read_number(writer, b"partition")
+            if version is not None and version > FORMAT_VERSION:
+                raise WrongStore(f"{self.path} has format {version}, this release knows up to {FORMAT_VERSION}")
+            if owner is not None and owner != partition:
+                raise WrongStore(f"{self.path} holds partition {owner}, not {partition}")
+            if version is None:
+                self._write_number(writer, b"format", FORMAT_VERSION)
+                self._write_number(writer, b"partition", partition)
+            self.durable_index = self._read_number(writer, b"applied index") or 0
+            for table in ALL_TABLES:
+                handle = self._env.open_db(table.name.encode(), txn=writer)
+                self._tables[table.name] = StoredTable(table, handle, str(self.path))
+        self._env.reader_check()  # places of readers that were killed would keep pages from being used again
+        self._reader = self._env.begin()
 
     # ------------------------------------------------------------ Storage
 
     def get(self, table: Table[V], group: bytes, sub: bytes) -> V | None:
+        """Raises StoreCorrupted."""
         name = table.name
-        row = self._active.find(name, group, sub)
-        if row is None and self._frozen is not None:
-            row = self._frozen.find(name, group, sub)
-        if row is not None:
-            return None if row is GONE else row
-        raw = self._reader.get(_key(group, sub), db=self._databases[name])
-        return None if raw is None else self._decode(name, group, sub, raw)
+        for layer in self._layers:
+            overlay = layer.tables[name].get(group)
+            if overlay is not None:
+                row: V = overlay.rows.get(sub, MISSING)
+                if row is not MISSING:
+                    return None if row is TOMBSTONE else row
+                if overlay.dropped:
+                    return None
+        found: V | None = self._tables[name].get(self._reader, group, sub)
+        return found
 
     def put(self, table: Table[V], group: bytes, sub: bytes, row: V) -> None:
         self._active.put(table.name, group, sub, row)
 
     def delete(self, table: Table[Any], group: bytes, sub: bytes) -> None:
-        self._active.put(table.name, group, sub, GONE)
+        self._active.put(table.name, group, sub, TOMBSTONE)
 
     def delete_group(self, table: Table[Any], group: bytes) -> None:
-        self._active.clear_group(table.name, group)
+        self._active.delete_group(table.name, group)
 
     def scan(
         self, table: Table[V], group: bytes, start: bytes = b"", limit: int | None = None
     ) -> Iterator[tuple[bytes, V]]:
-        above = self._above(table.name, group)
-        below = iter(()) if above is None else self._below(table.name, group, start)
-        fresh = self._overlaid(table.name, group)
-        pending = sorted((sub for sub in fresh if sub >= start), reverse=True)
-        given = 0
-        for sub, raw in below:
-            while pending and pending[-1] < sub:
-                key = pending.pop()
-                if fresh[key] is not GONE:
-                    yield key, fresh[key]
-                    given += 1
-                    if given == limit:
-                        return
-            if sub in fresh:
+        """Raises StoreCorrupted."""
+        if limit is not None and limit <= 0:
+            return
+        name = table.name
+        newest = self._active.tables[name].get(group)
+        from_floor = newest is not None and start <= newest.floor
+        if newest is not None and from_floor:
+            start = newest.floor
+        sources: list[Iterator[tuple[bytes, Any]]] = []
+        for overlay in self._overlays(name, group):
+            sources.append(overlay.ascending(start))
+            if overlay.dropped:
+                break
+        else:
+            sources.append(self._tables[name].scan(self._read_transaction, group, start))
+        seen, count = b"", 0
+        for seen, row in merge(sources):
+            if row is TOMBSTONE:
                 continue
-            yield sub, self._decode(table.name, group, sub, raw)
-            given += 1
-            if given == limit:
+            if from_floor and count == 0 and newest is not None:
+                newest.floor = seen
+            count += 1
+            yield seen, row.decode() if type(row) is StoredRow else row
+            if count == limit:
                 return
-        while pending:
-            key = pending.pop()
-            if fresh[key] is not GONE:
-                yield key, fresh[key]
-                given += 1
-                if given == limit:
-                    return
+        if from_floor and count == 0 and newest is not None and seen:
+            newest.floor = seen + b"\x00"
 
     def scan_groups(self, table: Table[Any], prefix: bytes, start: bytes = b"") -> Iterator[bytes]:
+        """Raises StoreCorrupted."""
         name = table.name
-        groups = set(self._active.tables[name])
-        if self._frozen is not None:
-            groups |= set(self._frozen.tables[name])
-        groups |= set(self._groups_below(name))
-        for group in sorted(groups):
-            if group.startswith(prefix) and group >= start and next(self.scan(table, group, limit=1), None):
+        sources: list[Iterator[tuple[bytes, None]]] = []
+        for layer in self._layers:
+            groups = sorted(group for group in layer.tables[name] if group.startswith(prefix) and group >= start)
+            sources.append((group, None) for group in groups)
+        stored = self._tables[name].groups(self._read_transaction, prefix, start)
+        sources.append((group, None) for group in stored)
+        for group, _ in merge(sources):
+            if next(self.scan(table, group, limit=1), None) is not None:
                 yield group
 
-    def _above(self, name: str, group: bytes) -> bool | None:
-        """None when a layer says that nothing below counts for this group."""
-        if group in self._active.cleared[name]:
-            return None
-        if self._frozen is not None and group in self._frozen.cleared[name]:
-            return None
-        return True
+    def _overlays(self, name: str, group: bytes) -> Iterator[GroupOverlay]:
+        for layer in self._layers:
+            overlay = layer.tables[name].get(group)
+            if overlay is not None:
+                yield overlay
 
-    def _overlaid(self, name: str, group: bytes) -> Rows:
-        active = self._active.tables[name].get(group, {})
-        if self._frozen is None or group in self._active.cleared[name]:
-            return dict(active)
-        return {**self._frozen.tables[name].get(group, {}), **active}
-
-    def _below(self, name: str, group: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        prefix = _key(group, b"")
-        with self._reader.cursor(db=self._databases[name]) as cursor:
-            found = cursor.set_range(prefix + start)
-            rows = []
-            while found and cursor.key().startswith(prefix):
-                rows.append((cursor.key()[len(prefix) :], cursor.value()))
-                if len(rows) == 256:  # the cursor must not stay open across a renewed transaction
-                    yield from rows
-                    found = cursor.set_range(prefix + rows[-1][0] + b"\0")
-                    rows = []
-                    continue
-                found = cursor.next()
-        yield from rows
-
-    def _groups_below(self, name: str) -> Iterator[bytes]:
-        with self._reader.cursor(db=self._databases[name]) as cursor:
-            found = cursor.first()
-            while found:
-                key = cursor.key()
-                size = int.from_bytes(key[:2], "big")
-                group = key[2 : 2 + size]
-                yield group
-                found = cursor.set_range(key[: 2 + size] + b"\xff" * (KEY_BYTES_MAX - 2 - size))
-
-    def _decode(self, name: str, group: bytes, sub: bytes, raw: bytes) -> Any:
-        body = raw[4:]
-        if int.from_bytes(raw[:4], "little") != google_crc32c.value(body):
-            raise StoreCorrupted(f"{self._path}: table {name}, group {group.hex()}, key {sub.hex()}: bad checksum")
-        return self._decoders[name].decode(body)
+    def _read_transaction(self) -> Any:
+        return self._reader
 
     # ------------------------------------------------------------ checkpoints
 
     @property
-    def dirty_rows(self) -> int:
-        """Changes that are only in memory."""
-        return self._active.rows + (self._frozen.rows if self._frozen is not None else 0)
+    def pending_bytes(self) -> int:
+        """Memory, roughly, of what is not yet in the file."""
+        return self._active.bytes + (0 if self._frozen is None else self._frozen.bytes)
 
     @property
-    def checkpointing(self) -> bool:
-        return self._frozen is not None
+    def is_dirty(self) -> bool:
+        return not self._active.is_empty()
 
-    def checkpoint(self, applied_index: int, done: Callable[[BaseException | None], None]) -> None:
-        """Write everything up to ``applied_index`` in a worker thread, then call ``done`` on the event loop."""
-        assert self._frozen is None, "one checkpoint at a time"
-        self._frozen, self._active = self._active, Overlay(self._names)
-        self._submit(self._frozen, applied_index, done)
+    def checkpoint(self, applied_index: int) -> None:
+        """Begin to write everything so far, which is the state after ``applied_index``. Does nothing while an earlier
+        checkpoint is under way or after a StoreFailed."""
+        if self._frozen is not None or isinstance(self.failure, StoreFailed):
+            return
+        assert applied_index >= self.durable_index, "the state never goes back"
+        self._frozen, self._active = self._active, Overlay(_NAMES)
+        self._layers = (self._active, self._frozen)
+        self._frozen_index = applied_index
+        self._begin_write()
 
-    def _submit(self, frozen: Overlay, applied_index: int, done: Callable[[BaseException | None], None]) -> None:
+    async def flush(self, applied_index: int) -> None:
+        """A checkpoint, finished when this returns. Raises StoreFull or StoreFailed at the first failed attempt."""
+        while self.durable_index < applied_index or self.is_dirty or self._frozen is not None:
+            self.checkpoint(applied_index)
+            if self._retry is not None:
+                self._retry.cancel()
+                self._begin_write()
+            if self._writing is not None:
+                await asyncio.wait((self._writing,))  # `_written` has run then, it was there first
+            if self.failure is not None:
+                raise self.failure
+
+    async def close(self) -> None:
+        """Let go of the file. What is not in a finished checkpoint is not kept: the log has it."""
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._writing is not None:
+            await asyncio.wait((self._writing,))
+        self._reader.abort()
+        self._env.close()
+        if self._owns_executor:
+            self._executor.shutdown(wait=True)
+
+    def _begin_write(self) -> None:
+        self._retry = None
+        assert self._frozen is not None
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._thread, self._write, frozen, applied_index)
-        future.add_done_callback(lambda finished: self._written(finished, frozen, applied_index, done))
+        self._writing = loop.run_in_executor(self._executor, self._write, self._frozen, self._frozen_index)
+        self._writing.add_done_callback(self._written)
 
-    def _written(
-        self,
-        finished: asyncio.Future[None],
-        frozen: Overlay,
-        applied_index: int,
-        done: Callable[[BaseException | None], None],
-    ) -> None:
-        error = finished.exception()
-        if isinstance(error, lmdb.MapFullError):
-            self._grow()
-            self._submit(frozen, applied_index, done)
-            return
+    def _write(self, frozen: Overlay, applied_index: int) -> None:
+        """On the worker thread."""
+        try:
+            self._write_transaction(frozen, applied_index)
+        except (lmdb.Error, OSError) as error:
+            if _is_about_space(error, self.path, frozen.bytes):
+                raise StoreFull(f"{self.path}: no room for a checkpoint ({error}); free some space") from error
+            raise
+
+    def _write_transaction(self, frozen: Overlay, applied_index: int) -> None:
+        with self._env.begin(write=True) as writer:
+            for name, groups in frozen.tables.items():
+                table = self._tables[name]
+                for group, overlay in groups.items():
+                    table.write(writer, group, overlay)
+            self._write_number(writer, b"applied index", applied_index)
+
+    def _written(self, done: asyncio.Future[None]) -> None:
+        self._writing = None
+        error = done.exception()
         if error is None:
+            self._renew_reader()
             self._frozen = None
-            self.durable_index = applied_index
-            self._reader.abort()
-            self._reader = self._env.begin()
-        elif _is_disk_full(error):
-            delay = 1.0  # the overlay keeps what was not written; reads and accepted work go on
-            asyncio.get_running_loop().call_later(delay, self._submit, frozen, applied_index, done)
-            return
-        done(error)
+            self._layers = (self._active,)
+            self.durable_index = self._frozen_index
+            self.failure = None
+            self._retry_seconds = self.options.retry_seconds_min
+            if self.on_durable is not None:
+                self.on_durable(self.durable_index)
+        elif isinstance(error, lmdb.MapFullError):
+            self._grow()
+            self._begin_write()
+        elif isinstance(error, StoreFull):
+            self.failure = error
+            loop = asyncio.get_running_loop()
+            self._retry = loop.call_later(self._retry_seconds, self._begin_write)
+            self._retry_seconds = min(2 * self._retry_seconds, self.options.retry_seconds_max)
+            self._tell(self.failure)
+        else:
+            self.failure = StoreFailed(f"{self.path}: a checkpoint failed: {error!r}; restart to recover from the log")
+            self.failure.__cause__ = error
+            self._tell(self.failure)
+
+    def _tell(self, failure: StoreFull | StoreFailed) -> None:
+        if self.on_error is not None:
+            self.on_error(failure)
+
+    def _renew_reader(self) -> None:
+        """An old reader would keep LMDB from using freed pages again, and the file would grow."""
+        self._reader.abort()
+        self._reader = self._env.begin()
 
     def _grow(self) -> None:
-        """No transaction may be open while the map is enlarged, ours included."""
+        """No transaction may be open: the map moves. On the event loop, so that no reader looks at the old one."""
         self._reader.abort()
         self._env.set_mapsize(2 * self._env.info()["map_size"])
         self._reader = self._env.begin()
 
-    def _write(self, frozen: Overlay, applied_index: int) -> None:
-        encode = self._encoder.encode
-        crc = google_crc32c.value
-        with self._env.begin(write=True) as transaction:
-            for name in self._names:
-                database = self._databases[name]
-                for group in frozen.cleared[name]:
-                    self._delete_group(transaction, database, group)
-                for group, rows in frozen.tables[name].items():
-                    prefix = _key(group, b"")
-                    for sub, row in sorted(rows.items()):
-                        if row is GONE:
-                            transaction.delete(prefix + sub, db=database)
-                        else:
-                            body = encode(row)
-                            transaction.put(prefix + sub, crc(body).to_bytes(4, "little") + body, db=database)
-            transaction.put(b"applied", str(applied_index).encode(), db=self._system)
+    # ------------------------------------------------------------ what the file says of itself
 
-    def _delete_group(self, transaction: Any, database: Any, group: bytes) -> None:
-        prefix = _key(group, b"")
-        with transaction.cursor(db=database) as cursor:
-            found = cursor.set_range(prefix)
-            while found and cursor.key().startswith(prefix):
-                found = cursor.delete()
+    def _read_number(self, reader: Any, name: bytes) -> int | None:
+        value = reader.get(name, db=self._about)
+        if value is None:
+            return None
+        try:
+            return int.from_bytes(check_value(name, value), "big")
+        except ChecksumMismatch:
+            raise StoreCorrupted(str(self.path), "about", name, "checksum mismatch") from None
 
-    def close(self) -> None:
-        """Does not write: take a checkpoint first if what is in memory is to be kept (the log has it in any case)."""
-        self._thread.shutdown(wait=True)
-        self._reader.abort()
-        self._env.close()
+    def _write_number(self, writer: Any, name: bytes, number: int) -> None:
+        writer.put(name, encode_value(name, b"", b"", number.to_bytes(8, "big")), db=self._about)
 
 
-def _key(group: bytes, sub: bytes) -> bytes:
-    return len(group).to_bytes(2, "big") + group + sub
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    if isinstance(error, lmdb.DiskError):
+def _is_about_space(error: BaseException, directory: Path, size: int) -> bool:
+    """LMDB turns a short write, which is how most full disks show themselves first, into EIO: so ask the disk."""
+    codes = [code for code in (*_SPACE, errno.EIO) if os.strerror(code) in str(error)]
+    if isinstance(error, lmdb.DiskError) or any(code in _SPACE for code in codes):
         return True
-    return (isinstance(error, (OSError, lmdb.Error)) and getattr(error, "errno", None) == errno.ENOSPC) or (
-        isinstance(error, lmdb.Error) and "No space left" in str(error)
-    )
+    return isinstance(error, lmdb.Error) and errno.EIO in codes and not _has_room(directory, size)
+
+
+def _has_room(directory: Path, size: int) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            for _ in range(max(1, min(size, PROBE_BYTES_MAX) // PROBE_BYTES)):
+                probe.write(bytes(PROBE_BYTES))
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return error.errno not in _SPACE
+    return True
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -20,6 +20,7 @@ from holdfast_proto import admin_pb2, admin_pb2_grpc
 
 PORTS_PER_NODE = 4
 READY_SECONDS_MAX = 20.0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
@@ -39,8 +40,9 @@ class Process:
 
     def start(self) -> None:
         with self.log.open("ab") as output:
+            environment = {**os.environ, **self.environment}
             self._running = subprocess.Popen(
-                self.command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **self.environment}
+                self.command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment
             )
 
     def kill(self) -> None:

@@ -63,6 +63,9 @@ class Process:
             self._running.wait()
         self._running = None
 
+    def is_alive(self) -> bool:
+        return self._running is not None and self._running.poll() is None
+
     def check_alive(self) -> None:
         if self._running is not None and self._running.poll() is not None:
             tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ class Process:
     command: Sequence[str]
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path = ROOT
     _running: subprocess.Popen[bytes] | None = None
 
     @property
@@ -42,7 +44,7 @@ class Process:
         with self.log.open("ab") as output:
             environment = {**os.environ, **self.environment}
             self._running = subprocess.Popen(
-                self.command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment
+                self.command, cwd=self.cwd, stdout=output, stderr=subprocess.STDOUT, env=environment
             )
 
     def kill(self) -> None:
@@ -97,23 +99,26 @@ def node_process(directory: Path, port_base: int, *options: str) -> Process:
     return Process("node", command, directory / "node.log")
 
 
-def app_process(module: str, directory: Path, port: int, **environment: str) -> Process:
-    """An endpoint: ``python -m module``, which calls `holdfast.serve`."""
+def app_process(what: str, directory: Path, port: int, **environment: str) -> Process:
+    """An endpoint: ``python -m what``, or ``python what`` for a file; it calls `holdfast.serve`."""
     environment = {"HOLDFAST_BIND": f"127.0.0.1:{port}", **environment}
-    return Process("app", [sys.executable, "-m", module], directory / "app.log", environment)
+    program = [what] if what.endswith(".py") else ["-m", what]
+    return Process("app", [sys.executable, *program], directory / "app.log", environment)
 
 
-def wait_until_healthy(node: Process, port: int) -> None:
+def wait_until_healthy(node: Process, port: int, *, services: int = 0) -> None:
+    """Until the node answers, and knows at least so many services."""
     deadline = time.monotonic() + READY_SECONDS_MAX
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/restate/health", timeout=2):
-                return
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/restate/health", timeout=2) as answer:
+                if len(json.load(answer)["services"]) >= services:
+                    return
         except (urllib.error.URLError, OSError):
             node.check_alive()
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"{node.name} did not become healthy, see {node.log}") from None
-            time.sleep(0.05)
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{node.name} did not become healthy, see {node.log}")
+        time.sleep(0.05)
 
 
 def register(node_grpc_port: int, app_address: str) -> admin_pb2.RegisterDeploymentResponse:

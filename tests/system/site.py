@@ -32,11 +32,11 @@ class Site:
     def wait_until_healthy(self) -> None:
         processes.wait_until_healthy(self.node, self.port)
 
-    def start_endpoint(self, module: str, **environment: str) -> Process:
-        """Start ``python -m module`` and register what it offers."""
+    def start_endpoint(self, what: str, **environment: str) -> Process:
+        """Start a module or file that serves handlers, and register what it offers."""
         assert len(self.endpoints) < ENDPOINTS_MAX
         port = self.port + processes.PORTS_PER_NODE + len(self.endpoints)
-        endpoint = processes.app_process(module, self.directory, port, **environment)
+        endpoint = processes.app_process(what, self.directory, port, **environment)
         endpoint.log = self.directory / f"endpoint-{len(self.endpoints)}.log"
         self.endpoints.append(endpoint)
         endpoint.start()

@@ -55,7 +55,6 @@ class Replica:
         self._delivered = 0
         self._fresh: list[Entry] = []  # proposed, not yet handed over, in order
         self.uncommitted_bytes = 0
-        self._told_unwritable = False
 
     @property
     def term(self) -> int:
@@ -80,7 +79,8 @@ class Replica:
     @property
     def writable(self) -> bool:
         busy = self._node.flushing or self.uncommitted_bytes > self._node.options.uncommitted_bytes_soft
-        self._told_unwritable = self._told_unwritable or busy
+        if busy:
+            self._node.blocked.add(self)
         return not busy
 
     @property
@@ -153,8 +153,7 @@ class Replica:
         self._consumer.on_committed(entries)
 
     def tell_writable(self) -> None:
-        if self._told_unwritable and self._consumer is not None:
-            self._told_unwritable = False
+        if self._consumer is not None:
             self._consumer.on_writable()
 
 
@@ -165,6 +164,7 @@ class LogNode:
         self.flushing = False
         self.on_fatal: Callable[[BaseException], None] | None = None
         self.flushes = 0
+        self.blocked: set[Replica] = set()  # groups whose consumer was told that it can't write now
         self._lock = lock
         self._disk_thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._spare_thread = ThreadPoolExecutor(1, thread_name_prefix="segment")
@@ -285,7 +285,8 @@ class LogNode:
         try:
             for replica, ready in batch:
                 replica.deliver(ready)
-            for replica, _ in batch:
+            blocked, self.blocked = self.blocked, set()
+            for replica in sorted(blocked, key=lambda replica: replica.partition):
                 replica.tell_writable()
         except Exception as failure:  # noqa: BLE001 - a consumer that fails must stop the node, not lose entries
             self._fail(failure)

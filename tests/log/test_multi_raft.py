@@ -92,5 +92,5 @@ async def test_a_directory_has_one_owner_and_one_process(tmp_path: Path) -> None
     with pytest.raises(DirectoryInUse, match="another process"):
         await LogNode.open(tmp_path, identity=ME, partitions=2)
     await node.close()
-    with pytest.raises(WrongDirectory, match="'one'.*'two'"):
+    with pytest.raises(WrongDirectory, match=r"'one'.*'two'"):
         await LogNode.open(tmp_path, identity=NodeIdentity("test", "two"), partitions=2)

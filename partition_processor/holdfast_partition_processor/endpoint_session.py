@@ -1,192 +1,316 @@
-"""Sessions with service endpoints: one multiplexed gRPC stream per deployment address, one message per loop turn.
+"""Sessions with service endpoints: one multiplexed gRPC stream per deployment address, shared by all partitions.
 
-A `Stream` is one attempt. What streams write within a turn of the event loop is one SessionFlush; while that one is being
-written the next gathers, so back-pressure makes the batches.
+Theory of operation. `EndpointSessions.open` asks for a stream at an address. If its session is up and has room, the
+stream is there before the call returns; else the asker waits in line, in order, and the session is connected. When
+connecting fails, all who wait are told so (their retry policy decides when they come again), and the next try is not
+made before a growing, jittered pause is over. A session that is lost takes its streams with it and is connected again
+when somebody asks. A session without streams is closed after a while.
+
+Writing is one task per session that writes one flush at a time: what is sent while a flush is under way forms the next
+one, so gRPC's back-pressure makes the batches, and no message, task or future exists per attempt.
+
+An address stands for one process here. Several processes behind one address would be several `EndpointSession`s in one
+`_Endpoint`, which picks one in `open`; nobody else would notice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
 
-from holdfast_proto import endpoint_pb2 as ep
-from holdfast_proto.endpoint_pb2_grpc import EndpointStub
-from holdfast_proto.framing import (
-    FRAME_BYTES_MAX,
-    HEADER_BYTES,
-    MalformedFrame,
-    MessageType,
-    decode_frames,
-    encode_frame,
+from holdfast_partition_processor.endpoint_address import CHANNEL_OPTIONS, MalformedAddress, grpc_target
+from holdfast_partition_processor.session_mux import (
+    Limits,
+    SessionMux,
+    SessionViolation,
+    StreamUser,
+    read_hello,
+    write_hello,
 )
 
 logger = logging.getLogger(__name__)
 
-STREAM_CREDIT_BYTES = 8 * 1024 * 1024
-SESSION_CREDIT_BYTES = 128 * 1024 * 1024
-FLUSH_BYTES_MAX = 4 * 1024 * 1024
-"""A flush beyond this is split, unless one stream's bytes alone are more."""
-CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", FRAME_BYTES_MAX * 2),
-    ("grpc.max_receive_message_length", FRAME_BYTES_MAX * 2),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.use_local_subchannel_pool", 1),
-)
+UNAVAILABLE = 503
+_SESSION_METHOD = "/holdfast.endpoint.v1.Endpoint/Session"
+_Call: TypeAlias = "grpc.aio.StreamStreamCall[bytes, bytes]"
 
 
-class StreamOwner(Protocol):
-    """The attempt behind a stream. Called on the event loop."""
-
-    def on_frames(self, data: bytes) -> None: ...
-    def on_reset(self, message: str) -> None:
-        """The endpoint or the session ended the stream; nothing more will come."""
+class SessionFailed(Exception):
+    """No session could be made, or it is over. The message names the endpoint and the reason."""
 
 
-class Session:
-    """One stream of SessionFlush to one endpoint process. It is opened when the first attempt needs it, and again with the
-    next attempt after it was lost."""
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    limits: Limits = field(default_factory=Limits)
+    connect_timeout_s: float = 5.0  # until the endpoint's hello is there
+    idle_timeout_s: float = 300.0  # a session without streams is closed after this to twice this
+    back_off_initial_s: float = 0.1
+    back_off_max_s: float = 2.0  # short: each try serves all attempts that wait, and each of them has its own policy
+    proven_after_s: float = 5.0  # a session that lived this long ends the back-off
 
-    def __init__(self, address: str, peer: str, on_closed: Callable[[Session], None]) -> None:
+
+class EndpointSession:
+    """One live session."""
+
+    def __init__(
+        self,
+        address: str,
+        channel: grpc.aio.Channel,
+        call: _Call,
+        hello: bytes,
+        options: SessionOptions,
+        on_room: Callable[[], None],
+    ) -> None:
+        peer_limits, self.peer = read_hello(hello)
+        self._outgoing = asyncio.Event()
+        self.mux = SessionMux(options.limits, peer_limits, self._outgoing.set, on_room)
         self.address = address
-        self._peer = peer
-        self._on_closed = on_closed
-        self._owners: dict[int, StreamOwner] = {}
-        self._next_stream = 1
-        self._out: deque[tuple[int, bytes]] = deque()
-        self._wake = asyncio.Event()
-        self._session_credit = 0
-        self._received = 0
-        self.closed = False
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._channel = channel
+        self._call = call
+        self._loop = asyncio.get_running_loop()
+        self._tasks: list[asyncio.Task[str]] = []
+        self._idle_timeout_s = options.idle_timeout_s
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._on_over: Callable[[EndpointSession, str], None] | None = None
+        self.started_at = self._loop.time()
 
-    def open(self, owner: StreamOwner, data: bytes) -> int:
-        stream = self._next_stream
-        self._next_stream += 1
-        self._owners[stream] = owner
-        self.write(stream, data)
-        return stream
-
-    def write(self, stream: int, data: bytes) -> None:
-        self._out.append((stream, data))
-        self._wake.set()
-
-    def release(self, stream: int) -> None:
-        """The stream is over for us; what still comes on it is dropped."""
-        self._owners.pop(stream, None)
-
-    def give_credit(self, stream: int, size: int) -> None:
-        if size and stream in self._owners:
-            self.write(stream, encode_frame(MessageType.CREDIT, ep.Credit(bytes=size).SerializeToString()))
-
-    def close(self) -> None:
-        self._task.cancel()
-
-    async def _run(self) -> None:
-        reason = "the session was closed"
+    @classmethod
+    async def connect(
+        cls, address: str, node: str, options: SessionOptions, on_room: Callable[[], None]
+    ) -> EndpointSession:
+        """Dial and exchange hellos. Raises SessionFailed."""
         try:
-            async with grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS) as channel:
-                call = EndpointStub(channel).Session()
-                hello = ep.Hello(
-                    session_version=1,
-                    stream_credit_bytes=STREAM_CREDIT_BYTES,
-                    session_credit_bytes=SESSION_CREDIT_BYTES,
-                    frame_bytes_max=FRAME_BYTES_MAX,
-                    peer=self._peer,
-                )
-                await call.write(ep.SessionFlush(hello=hello))
-                writer = asyncio.get_running_loop().create_task(self._write_all(call))
+            target = grpc_target(address)
+        except MalformedAddress as error:
+            raise SessionFailed(str(error)) from error
+        channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+        try:
+            async with asyncio.timeout(options.connect_timeout_s):
+                call: _Call = channel.stream_stream(_SESSION_METHOD)()
+                await call.write(write_hello(options.limits, node))
+                hello = await call.read()
+            if not isinstance(hello, bytes):
+                raise SessionFailed(f"endpoint {address} closed the session instead of saying hello")
+            return cls(address, channel, call, hello, options, on_room)
+        except BaseException as error:
+            await channel.close()  # ends the call too
+            if isinstance(error, TimeoutError):
+                silence = f"did not say hello within {options.connect_timeout_s:g} s"
+                raise SessionFailed(f"endpoint {address} {silence}") from error
+            if isinstance(error, SessionViolation | grpc.aio.AioRpcError | asyncio.InvalidStateError):
+                raise SessionFailed(f"no session with endpoint {address}: {_reason(error)}") from error
+            raise
+
+    def start(self, on_over: Callable[[EndpointSession, str], None]) -> None:
+        """Read and write until the session is over; then the streams are told first and ``on_over`` after them."""
+        self._on_over = on_over
+        for work in (self._read(), self._write()):
+            task = self._loop.create_task(work)
+            task.add_done_callback(self._task_done)
+            self._tasks.append(task)
+        self._idle_timer = self._loop.call_later(self._idle_timeout_s, self._check_idle, 0)
+
+    def end(self, message: str) -> None:
+        """Close it now. ``message`` is what the attempts on it fail with."""
+        on_over, self._on_over = self._on_over, None
+        if on_over is None:
+            return
+        for task in self._tasks:
+            task.cancel()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._call.cancel()
+        self.mux.fail(UNAVAILABLE, message)
+        on_over(self, message)
+
+    async def closed(self) -> None:
+        """Everything of it is released. Call it once, after the end."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._channel.close()
+
+    async def _read(self) -> str:
+        """Returns why the session is over."""
+        call, receive = self._call, self.mux.receive
+        while isinstance(data := await call.read(), bytes):
+            receive(data)
+        return "it closed the session"
+
+    async def _write(self) -> str:
+        call, take, outgoing = self._call, self.mux.take, self._outgoing
+        while True:
+            flush = take()
+            if flush is None:
+                outgoing.clear()
+                await outgoing.wait()
+            else:
+                await call.write(flush.SerializeToString())
+
+    def _task_done(self, task: asyncio.Task[str]) -> None:
+        if self._on_over is None:
+            return  # ended already: this is only the task's cancellation
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, _EXPECTED):
+            logger.error("the session with endpoint %s met a mistake of our own", self.address, exc_info=error)
+        reason = "it was cancelled" if task.cancelled() else _reason(error) if error is not None else task.result()
+        self.end(f"the session with endpoint {self.address} is lost: {reason}")
+
+    def _check_idle(self, last_id_before: int) -> None:
+        if not self.mux.streams and self.mux.last_id == last_id_before:
+            self.end(f"the session with endpoint {self.address} was idle")
+        else:
+            self._idle_timer = self._loop.call_later(self._idle_timeout_s, self._check_idle, self.mux.last_id)
+
+
+_EXPECTED = (SessionViolation, grpc.aio.AioRpcError, asyncio.InvalidStateError)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return "what answers there is not a Holdfast endpoint (gRPC status UNIMPLEMENTED)"
+        return f"{error.details() or 'no details'} (gRPC status {error.code().name})"
+    return str(error) or type(error).__name__
+
+
+class _Endpoint:
+    """One address: its session, and those who wait for room in it."""
+
+    def __init__(self, address: str, node: str, options: SessionOptions, rng: random.Random) -> None:
+        self._address = address
+        self._node = node
+        self._options = options
+        self._rng = rng
+        self._loop = asyncio.get_running_loop()
+        self.session: EndpointSession | None = None
+        self.waiting: deque[StreamUser] = deque()
+        self._connecting: asyncio.Task[None] | None = None
+        self._live: set[EndpointSession] = set()  # the session, and those that used up their ids but still have streams
+        self._releasing: set[asyncio.Task[None]] = set()
+        self._failures = 0  # in a row
+        self._not_before = 0.0  # loop time of the next try to connect
+        self._closed = False
+
+    def open(self, user: StreamUser) -> None:
+        session = self.session
+        if session is not None and not self.waiting and session.mux.has_room:
+            session.mux.open(user)
+            return
+        self.waiting.append(user)
+        if session is not None and session.mux.exhausted:
+            self.session = session = None
+        if session is None:
+            self._connect_soon()
+
+    def _connect_soon(self) -> None:
+        if self._connecting is None and not self._closed:
+            self._connecting = self._loop.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        try:
+            while self.waiting and self.session is None:
+                await asyncio.sleep(max(0.0, self._not_before - self._loop.time()))
                 try:
-                    reason = await self._read_all(call)
-                finally:
-                    writer.cancel()
-                    call.cancel()
-        except grpc.aio.AioRpcError as error:
-            reason = f"the session with endpoint {self.address} failed: {error.details()}"
-        except MalformedFrame as error:
-            reason = f"endpoint {self.address} sent garbage: {error}"
+                    session = await EndpointSession.connect(self._address, self._node, self._options, self._admit)
+                except SessionFailed as error:
+                    self._count_failure()
+                    self._turn_away(str(error))
+                else:
+                    self._use(session)
         finally:
-            self._end(reason)
+            self._connecting = None
 
-    async def _write_all(self, call: grpc.aio.StreamStreamCall[ep.SessionFlush, ep.SessionFlush]) -> None:
-        out = self._out
-        while True:
-            if not out:
-                self._wake.clear()
-                await self._wake.wait()
-            streams: list[int] = []
-            frames: list[bytes] = []
-            size = 0
-            while out and (not frames or size + len(out[0][1]) <= FLUSH_BYTES_MAX):
-                stream, data = out.popleft()
-                streams.append(stream)
-                frames.append(data)
-                size += len(data)
-            await call.write(ep.SessionFlush(stream_ids=streams, frames=frames))
+    def _use(self, session: EndpointSession) -> None:
+        logger.info("session with endpoint %s (%s) is up", self._address, session.peer)
+        self.session = session
+        self._live.add(session)
+        session.start(self._over)
+        self._admit()
 
-    async def _read_all(self, call: grpc.aio.StreamStreamCall[ep.SessionFlush, ep.SessionFlush]) -> str:
-        while True:
-            flush = await call.read()
-            if flush is grpc.aio.EOF:
-                return f"endpoint {self.address} closed the session"
-            assert isinstance(flush, ep.SessionFlush)
-            if len(flush.stream_ids) != len(flush.frames):
-                raise MalformedFrame(f"{len(flush.stream_ids)} stream ids for {len(flush.frames)} chunks")
-            for stream, data in zip(flush.stream_ids, flush.frames, strict=True):
-                self._received += len(data)
-                owner = self._owners.get(stream)
-                if owner is not None:
-                    owner.on_frames(data)
-            if self._received > SESSION_CREDIT_BYTES // 2:
-                credit = ep.Credit(bytes=self._received).SerializeToString()
-                self.write(0, encode_frame(MessageType.CREDIT, credit))
-                self._received = 0
+    def _admit(self) -> None:
+        """Let in who waits, in order, while there is room."""
+        while self.waiting and self.session is not None and self.session.mux.has_room:
+            self.session.mux.open(self.waiting.popleft())
+        if self.waiting and self.session is not None and self.session.mux.exhausted:
+            self.session = None
+            self._connect_soon()
 
-    def _end(self, reason: str) -> None:
-        self.closed = True
-        self._on_closed(self)
-        owners, self._owners = self._owners, {}
-        for owner in owners.values():
-            owner.on_reset(reason)
+    def _turn_away(self, message: str) -> None:
+        """Those who wait now, not those who come while they are told."""
+        waiting, self.waiting = self.waiting, deque()
+        for user in waiting:
+            user.lost(UNAVAILABLE, message)
+
+    def _count_failure(self) -> None:
+        options = self._options
+        pause = min(options.back_off_initial_s * 2 ** min(self._failures, 16), options.back_off_max_s)
+        self._failures += 1
+        self._not_before = self._loop.time() + pause * (0.5 + self._rng.random())
+
+    def _over(self, session: EndpointSession, message: str) -> None:
+        logger.info("%s", message)
+        if self._loop.time() - session.started_at >= self._options.proven_after_s:
+            self._failures = 0
+        else:
+            self._count_failure()
+        self._live.discard(session)
+        release = self._loop.create_task(session.closed())
+        self._releasing.add(release)
+        release.add_done_callback(self._releasing.discard)
+        if self.session is session:
+            self.session = None
+        if self.waiting and self.session is None:
+            self._connect_soon()
+
+    async def close(self) -> None:
+        self._closed = True
+        message = "this node is stopping"
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        self._turn_away(message)
+        for session in list(self._live):
+            session.end(message)
+        await asyncio.gather(*self._releasing)
 
 
 class EndpointSessions:
-    """All sessions of a node, by address."""
+    """All sessions of a node. ``node`` is the name that endpoints see in their logs."""
 
-    def __init__(self, peer: str) -> None:
-        self._peer = peer
-        self._sessions: dict[str, Session] = {}
+    def __init__(self, node: str, options: SessionOptions | None = None, rng: random.Random | None = None) -> None:
+        self._node = node
+        self._options = options or SessionOptions()
+        self._rng = rng or random.Random()
+        self._endpoints: dict[str, _Endpoint] = {}
+        self._closed = False
 
-    def session(self, address: str) -> Session:
-        session = self._sessions.get(address)
-        if session is None or session.closed:
-            session = self._sessions[address] = Session(address, self._peer, self._forget)
-        return session
+    @property
+    def sessions(self) -> int:
+        """How many are up."""
+        return sum(endpoint.session is not None for endpoint in self._endpoints.values())
 
-    def _forget(self, session: Session) -> None:
-        if self._sessions.get(session.address) is session:
-            del self._sessions[session.address]
+    def open(self, address: str, user: StreamUser) -> None:
+        """Ask for a stream. ``user`` is told `opened`, perhaps before this returns, or `lost`."""
+        assert not self._closed, "attempts end before the sessions are closed"
+        endpoint = self._endpoints.get(address)
+        if endpoint is None:
+            endpoint = self._endpoints[address] = _Endpoint(address, self._node, self._options, self._rng)
+        endpoint.open(user)
+
+    def withdraw(self, address: str, user: StreamUser) -> None:
+        """``user`` does not want the stream any more that it waits for."""
+        waiting = self._endpoints[address].waiting
+        if user in waiting:  # else it is among those being turned away at this moment
+            waiting.remove(user)
 
     async def close(self) -> None:
-        sessions = list(self._sessions.values())
-        for session in sessions:
-            session.close()
-        await asyncio.gather(*(session._task for session in sessions), return_exceptions=True)
-
-
-def payload_frames(data: bytes) -> list[tuple[int, bytes]]:
-    """(code, body) of each frame. Raises MalformedFrame."""
-    return [(code, data[start:end]) for code, _, start, end in decode_frames(data)]
-
-
-__all__ = ["HEADER_BYTES", "EndpointSessions", "Session", "StreamOwner", "payload_frames"]
+        """End all sessions. Attempts that are still on them fail, so invokers are closed before."""
+        self._closed = True
+        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints.values()))

@@ -1,87 +1,91 @@
-"""Runs attempts: opens a stream to the endpoint, replays the journal, and turns what comes back into commands."""
+"""Runs the attempts of one led partition: starts them at endpoints, and turns what comes back into commands.
+
+What is promised:
+* Everything that an endpoint sends in one flush for one attempt is judged as a whole, then proposed as ONE Effects
+  command. Whatever goes wrong with an attempt becomes ONE AttemptFailed with words for people; nothing else notices.
+* Commands of an attempt reach the host in the order in which their frames came, also while the log is full: then they
+  wait here, no credit is given for them, and the endpoint comes to rest. Nothing is dropped as long as we lead.
+* Journals and state are read when an attempt is really opened, not while it waits for its turn.
+
+What the caller must do, always on the event loop's thread:
+1. Carry out the actions of one entry in order, directly after they were applied.
+2. Call `close` when leadership is lost, before the sessions are closed.
+3. Let `InvokerHost.submit` raise Overloaded and LogFull: the waiting line that keeps the order is in here.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from holdfast_log.types import NotLeader
+from holdfast_log.types import LogFull, NotLeader, Overloaded
 from holdfast_partition_processor import retry_policy
 from holdfast_partition_processor.action import EffectsStored, ForwardNotifications, StartAttempt
-from holdfast_partition_processor.catalog import Catalog, CatalogError, ResolvedHandler, Settings
-from holdfast_partition_processor.command import (
-    AttemptFailed,
-    Effects,
-    Failure,
-    GiveUp,
-    HandlerType,
-    Pause,
-    ResolvedCall,
-    Retry,
-    StoredFrame,
+from holdfast_partition_processor.attempt import (
+    HALF_CLOSE_FRAME,
+    UNKNOWN_TARGET,
+    Attempt,
+    FrameRefused,
+    Phase,
+    Received,
+    first_frames,
+    frame_count,
+    opening_frames,
 )
-from holdfast_partition_processor.discovery import grpc_address
-from holdfast_partition_processor.endpoint_session import EndpointSessions, Session, payload_frames
-from holdfast_partition_processor.frame_validation import InvalidFrame, validate
-from holdfast_partition_processor.invocation import Invocation
-from holdfast_proto import endpoint_pb2 as ep
+from holdfast_partition_processor.catalog import Catalog, CatalogError, ResolvedHandler
+from holdfast_partition_processor.command import AttemptFailed, Effects, Failure, GiveUp, HandlerType, Pause
+from holdfast_partition_processor.session_mux import FrameTooLarge, StreamUser
 from holdfast_proto import protocol_pb2 as pb
-from holdfast_proto.framing import PROTOCOL_VERSION, MalformedFrame, MessageType, encode_frame
-from holdfast_proto.identifiers import encode_invocation_id
+from holdfast_proto.framing import PROTOCOL_VERSION, MessageType, encode_frame
 
-CREDIT_BATCH_BYTES = 1024 * 1024
-SWEEP_SECONDS = 1.0
-"""Time-outs of attempts are looked at this often, all in one go."""
-HALF_CLOSE = encode_frame(MessageType.HALF_CLOSE, b"")
-TRANSIENT = 500
-UNSTORED = (MessageType.ERROR, MessageType.RESET, MessageType.CREDIT)
+logger = logging.getLogger(__name__)
+
+ABORTED = 499
+NOT_LEADING = 503
+SILENT = 504
+MESSAGE_CHARACTERS_MAX = 4_000
+"""Of a failure's text; it is part of the invocation's row, which is written with each step."""
+STACKTRACE_CHARACTERS_MAX = 2_000
+"""The end of it, which names the place."""
 
 
 class InvokerHost(Protocol):
-    now_ms: Callable[[], int]
+    """What an invoker may ask of its partition."""
 
-    def submit(self, command: Effects | AttemptFailed) -> None: ...
+    def now_ms(self) -> int: ...
+
+    def submit(self, command: Effects | AttemptFailed) -> None:
+        """Raises NotLeader, Overloaded, LogFull: then nothing was taken."""
+
     def read_journal(self, invocation_id: bytes) -> bytes: ...
     def read_state(self, service: str, key: str) -> list[tuple[bytes, bytes]]: ...
+
+
+class Sessions(Protocol):
+    """What an invoker needs of `EndpointSessions`."""
+
+    def open(self, address: str, user: StreamUser) -> None: ...
+    def withdraw(self, address: str, user: StreamUser) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class InvokerOptions:
     concurrent_attempts_max: int = 1_000  # per partition leader; more wait their turn
     eager_state_bytes_max: int = 1024 * 1024  # state sent with the start of an attempt; the rest is read on demand
-
-
-class Attempt:
-    """One attempt under way."""
-
-    __slots__ = ("half_closed", "invoker", "last_heard", "resolved", "row", "session", "stream", "uncredited")
-
-    def __init__(self, invoker: Invoker, row: Invocation, resolved: ResolvedHandler, session: Session) -> None:
-        self.invoker = invoker
-        self.row = row
-        self.resolved = resolved
-        self.session = session
-        self.stream = 0
-        self.last_heard = 0.0
-        self.half_closed = False
-        self.uncredited = 0
-
-    def on_frames(self, data: bytes) -> None:
-        self.invoker.received(self, data)
-
-    def on_reset(self, message: str) -> None:
-        self.invoker.fail(self, Failure(TRANSIENT, message))
+    tick_seconds: float = 1.0  # time-outs of attempts are looked at this often, all in one go
+    hold_seconds: float = 0.05  # until the log is asked again after it refused
 
 
 class Invoker:
     def __init__(
         self,
         host: InvokerHost,
-        sessions: EndpointSessions,
+        sessions: Sessions,
         catalog: Callable[[], Catalog],
         options: InvokerOptions | None = None,
         rng: random.Random | None = None,
@@ -91,264 +95,344 @@ class Invoker:
         self._catalog = catalog
         self._options = options or InvokerOptions()
         self._rng = rng or random.Random()
-        self._attempts: dict[bytes, Attempt] = {}
-        self._queue: deque[StartAttempt] = deque()
-        self._aborted: set[bytes] = set()
         self._loop = asyncio.get_running_loop()
+        self._attempts: dict[bytes, Attempt] = {}  # every attempt that is not over, whatever its phase
+        self._queue: deque[Attempt] = deque()  # in phase QUEUED, or over meanwhile
+        self._begun = 0  # attempts in the other phases
+        self._beginning = False
+        self._held: deque[tuple[Effects | AttemptFailed, Attempt, bool]] = deque()  # command, of whom, is it the last
+        self._hold_timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        # Time-outs are counted in ticks, not read from a clock: time in which this process itself did not run
+        # (paused, overloaded) is not held against the endpoints.
+        self._quiet_clock_ms = 0
+        self._ticker = self._loop.call_later(self._options.tick_seconds, self._tick)
 
     @property
     def in_flight(self) -> int:
-        return len(self._attempts)
+        """Attempts that are at an endpoint, or on their way to it."""
+        return self._begun
 
     @property
     def queued(self) -> int:
-        return len(self._queue)
+        """Attempts that wait for their turn."""
+        return len(self._attempts) - self._begun
 
-    # ------------------------------------------------------------ from the processor
+    # ------------------------------------------------------------ actions
 
     def start(self, action: StartAttempt) -> None:
-        old = self._attempts.pop(action.invocation.id, None)
+        old = self._attempts.get(action.invocation.id)
         if old is not None:
-            self._drop(old, "a later attempt began")
-        if len(self._attempts) >= self._options.concurrent_attempts_max:
-            self._queue.append(StartAttempt(action.invocation))
+            self._abandon(old, ABORTED, "a later attempt has begun")
+        if self._closed:
+            return
+        attempt = Attempt(self, action)
+        self._attempts[action.invocation.id] = attempt
+        if self._begun < self._options.concurrent_attempts_max and not self._held:
+            self._begin(attempt)
         else:
-            self._begin(action)
+            attempt.journal = None
+            self._queue.append(attempt)
 
     def abort(self, invocation_id: bytes) -> None:
-        attempt = self._attempts.pop(invocation_id, None)
+        attempt = self._attempts.get(invocation_id)
         if attempt is not None:
-            self._drop(attempt, "the invocation was ended")
-            self._next()
-        elif self._queue:
-            self._queue = deque(a for a in self._queue if a.invocation.id != invocation_id)
+            self._abandon(attempt, ABORTED, "the invocation was ended")
+            self._begin_queued()
 
     def forward(self, action: ForwardNotifications) -> None:
         attempt = self._attempts.get(action.id)
-        if attempt is not None and attempt.row.attempt == action.attempt:
-            attempt.last_heard = self._loop.time()
-            attempt.session.write(attempt.stream, action.frames)
+        if attempt is None or attempt.invocation.attempt != action.attempt:
+            return
+        if action.first_index and action.first_index < attempt.known_entries:
+            return  # was sent with the journal
+        if attempt.stream is None:
+            attempt.known_entries += frame_count(action.frames)  # will be read with the journal
+        elif attempt.phase is Phase.OPEN and not attempt.half_closed:
+            attempt.quiet_since_ms = self._quiet_clock_ms
+            self._send(attempt, action.frames)
 
     def stored(self, action: EffectsStored) -> None:
         attempt = self._attempts.get(action.id)
-        if attempt is not None and attempt.row.attempt == action.attempt:
-            attempt.uncredited += action.size
-            if attempt.uncredited >= CREDIT_BATCH_BYTES:
-                attempt.session.give_credit(attempt.stream, attempt.uncredited)
-                attempt.uncredited = 0
+        if attempt is None or attempt.invocation.attempt != action.attempt or attempt.stream is None:
+            return
+        attempt.stored_bytes += action.size
+        attempt.quiet_since_ms = self._quiet_clock_ms
+        attempt.stream.consumed(action.size)
+        while attempt.acks and attempt.acks[0][0] <= attempt.stored_bytes:
+            _, index = attempt.acks.pop(0)
+            if not attempt.half_closed and attempt.stream is not None:
+                body = pb.CommandAckMessage(command_index=index).SerializeToString()
+                self._send(attempt, encode_frame(MessageType.COMMAND_ACK, body))
 
     def close(self) -> None:
+        """This node does not lead the partition any more: end all attempts, forget what is held."""
         self._closed = True
-        self._sweeper.cancel()
+        self._ticker.cancel()
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+        self._held.clear()
         self._queue.clear()
-        attempts, self._attempts = self._attempts, {}
-        for attempt in attempts.values():
-            self._drop(attempt, "this node does not lead the partition any more")
+        for attempt in list(self._attempts.values()):
+            self._abandon(attempt, NOT_LEADING, "this node does not lead the partition any more")
 
     # ------------------------------------------------------------ starting
 
-    def _begin(self, action: StartAttempt) -> None:
-        row = action.invocation
-        target = row.target
-        catalog = self._catalog()
-        try:
-            if row.deployment:
-                resolved = catalog.resolve_at(row.deployment, target.service, target.handler)
-            else:
-                resolved = catalog.resolve(target.service, target.handler)
-        except CatalogError as error:
-            self._failed(row, Settings(), Failure(TRANSIENT, error.message), "")
+    def _begin_queued(self) -> None:
+        """As many as there is room for. An attempt that fails at once comes back here; one loop serves them all."""
+        if self._beginning:
             return
-        session = self._sessions.session(grpc_address(resolved.deployment.address))
-        attempt = Attempt(self, row, resolved, session)
-        attempt.last_heard = self._loop.time()
-        self._attempts[row.id] = attempt
-        attempt.stream = session.open(attempt, self._opening(row, resolved, action.journal))
+        self._beginning = True
+        try:
+            while self._queue and self._begun < self._options.concurrent_attempts_max and not self._held:
+                attempt = self._queue.popleft()
+                if self._attempts.get(attempt.invocation.id) is attempt:
+                    self._begin(attempt)
+        finally:
+            self._beginning = False
 
-    def _opening(self, row: Invocation, resolved: ResolvedHandler, journal: bytes | None) -> bytes:
-        """Open, Start and the journal, as one payload."""
-        target = row.target
-        debug_id = encode_invocation_id(row.id)
-        opening = ep.Open(
-            service=target.service,
-            handler=target.handler,
-            key=target.key or "",
-            protocol_version=PROTOCOL_VERSION,
-            attempt=row.attempt,
-            invocation_id=debug_id,
-        )
-        start = pb.StartMessage(
-            id=row.id,
-            debug_id=debug_id,
-            known_entries=row.journal_length,
-            partial_state=True,
-            key=target.key or "",
-            retry_count_since_last_stored_entry=row.retry_count,
-            random_seed=int.from_bytes(row.id[8:16], "big") ^ int.from_bytes(row.id[16:], "big"),
-        )
-        if row.retry_count:
-            start.duration_since_last_stored_entry = max(0, self._host.now_ms() - row.last_progress_ms)
-        if target.type is not HandlerType.SERVICE and not resolved.settings.enable_lazy_state:
-            self._add_state(start, target.service, target.key or "")
-        frames = self._host.read_journal(row.id) if journal is None else journal
-        return (
-            encode_frame(MessageType.OPEN, opening.SerializeToString())
-            + encode_frame(MessageType.START, start.SerializeToString())
-            + frames
-        )
+    def _begin(self, attempt: Attempt) -> None:
+        self._begun += 1
+        attempt.phase = Phase.WAITING
+        try:
+            resolved = self._resolve(attempt)
+        except CatalogError as error:
+            self._fail(attempt, Failure(UNKNOWN_TARGET, error.message))
+            return
+        attempt.resolved = resolved
+        if not attempt.invocation.deployment:
+            attempt.pin = resolved.deployment.id
+        self._sessions.open(resolved.deployment.address, attempt)
+        if attempt.phase is Phase.WAITING:
+            attempt.journal = None  # it may wait for long: read it again when there is room
 
-    def _add_state(self, start: pb.StartMessage, service: str, key: str) -> None:
-        size = 0
-        for name, value in self._host.read_state(service, key):
-            size += len(name) + len(value)
-            if size > self._options.eager_state_bytes_max:
+    def _resolve(self, attempt: Attempt) -> ResolvedHandler:
+        """Raises CatalogError."""
+        invocation = attempt.invocation
+        target, catalog = invocation.target, self._catalog()
+        if invocation.deployment:
+            resolved = catalog.resolve_at(invocation.deployment, target.service, target.handler)
+        else:
+            resolved = catalog.resolve(target.service, target.handler)
+        deployment = resolved.deployment
+        if not deployment.min_protocol_version <= PROTOCOL_VERSION <= deployment.max_protocol_version:
+            spoken = f"{deployment.min_protocol_version} to {deployment.max_protocol_version}"
+            raise CatalogError(f"deployment {deployment.id} speaks protocol {spoken}, this node {PROTOCOL_VERSION}")
+        return resolved
+
+    def on_opened(self, attempt: Attempt) -> None:
+        """There is room in the session: send Open, Start and the journal."""
+        invocation, resolved = attempt.invocation, attempt.resolved
+        assert resolved is not None
+        attempt.phase = Phase.OPEN
+        attempt.quiet_since_ms = self._quiet_clock_ms
+        journal, attempt.journal = attempt.journal, None
+        if journal is None:
+            journal = first_frames(self._host.read_journal(invocation.id), attempt.known_entries)
+            if journal is None:
+                # Its journal is gone: the invocation was completed and purged by an entry whose actions are being
+                # carried out right now, and the action that aborts this attempt is among them.
+                self._abandon(attempt, ABORTED, "the invocation is over")
                 return
-            start.state_map.add(key=name, value=value)
-        start.partial_state = False
+        state, partial = self._eager_state(attempt, resolved)
+        self._send(attempt, opening_frames(attempt, journal, state, partial, self._host.now_ms()))
+        if resolved.settings.inactivity_timeout_ms == 0:
+            self._half_close(attempt)
 
-    def _next(self) -> None:
-        while self._queue and len(self._attempts) < self._options.concurrent_attempts_max and not self._closed:
-            self._begin(self._queue.popleft())
+    def _eager_state(self, attempt: Attempt, resolved: ResolvedHandler) -> tuple[list[tuple[bytes, bytes]], bool]:
+        """State to send along, and whether there may be more of it."""
+        target = attempt.invocation.target
+        if target.type is HandlerType.SERVICE or resolved.settings.enable_lazy_state:
+            return [], True
+        rows = self._host.read_state(target.service, target.key or "")
+        room = self._options.eager_state_bytes_max
+        for number, (name, value) in enumerate(rows):
+            room -= len(name) + len(value)
+            if room < 0:
+                return rows[:number], True
+        return rows, False
 
-    # ------------------------------------------------------------ receiving
-
-    def received(self, attempt: Attempt, data: bytes) -> None:
-        attempt.last_heard = self._loop.time()
+    def _send(self, attempt: Attempt, frames: bytes) -> None:
+        assert attempt.stream is not None
         try:
-            frames, over, error = self._checked(attempt, data)
-        except (MalformedFrame, InvalidFrame) as problem:
-            what = f"endpoint {attempt.session.address} broke the protocol: {problem}"
-            attempt.session.write(attempt.stream, _reset(400, str(problem)))
-            self.fail(attempt, Failure(571, what))
-            return
-        row = attempt.row
-        if frames:
-            pin = "" if row.deployment else attempt.resolved.deployment.id
-            self._submit(Effects(row.id, row.attempt, tuple(frames), pin))
-        if error is not None:
-            self._error(attempt, error)
-        elif over:
-            self._finish(attempt)
+            attempt.stream.send(frames)
+        except FrameTooLarge as error:
+            self._fail(attempt, Failure(413, f"the journal can't be sent to the endpoint: {error}"))
 
-    def _checked(
-        self, attempt: Attempt, data: bytes
-    ) -> tuple[list[StoredFrame], bool, pb.ErrorMessage | Failure | None]:
-        """Frames to store, whether the attempt is over, and its error. Raises MalformedFrame, InvalidFrame."""
-        frames: list[StoredFrame] = []
-        over = False
-        for code, body in payload_frames(data):
-            if over:
-                raise InvalidFrame(f"message type 0x{code:04x} after the end of the attempt")
-            if code == MessageType.ERROR:
-                return frames, True, pb.ErrorMessage.FromString(body)
-            if code == MessageType.RESET:
-                reset = ep.Reset.FromString(body)
-                return frames, True, Failure(reset.code or TRANSIENT, reset.message)
-            if code == MessageType.CREDIT:
-                continue
-            message = validate(code, body, attempt.row.target.type)
-            resolved = None
-            if isinstance(message, (pb.CallCommandMessage, pb.OneWayCallCommandMessage)):
-                resolved = self._resolve_call(message)
-            frames.append(StoredFrame(code, body, resolved))
-            over = code in (MessageType.END, MessageType.SUSPENSION)
-        return frames, over, None
+    # ------------------------------------------------------------ what sessions tell
 
-    def _resolve_call(self, message: pb.CallCommandMessage | pb.OneWayCallCommandMessage) -> ResolvedCall:
-        catalog = self._catalog()
-        idempotency_key = message.idempotency_key if message.HasField("idempotency_key") else None
+    def on_received(self, attempt: Attempt, data: bytes) -> None:
+        if attempt.phase is not Phase.OPEN:
+            return  # its last command waits for the log; credit is given when it is taken
+        attempt.quiet_since_ms = self._quiet_clock_ms
         try:
-            resolved = catalog.resolve(message.service_name, message.handler_name)
-            keyed = resolved.handler.type is not HandlerType.SERVICE
-            target = catalog.target(resolved, message.key if keyed or message.key else None)
-        except CatalogError as error:
-            raise InvalidFrame(error.message) from error
-        retention = resolved.completion_retention_ms(idempotency_key)
-        return ResolvedCall(target, retention, resolved.settings.journal_retention_ms)
-
-    # ------------------------------------------------------------ ending
-
-    def _error(self, attempt: Attempt, error: pb.ErrorMessage | Failure) -> None:
-        if isinstance(error, Failure):
-            self.fail(attempt, error)
+            received = attempt.read(data, self._catalog)
+        except FrameRefused as refused:
+            self._fail(attempt, refused.failure, related=refused.related)
             return
-        failure = Failure(error.code or TRANSIENT, error.message or "the handler failed without a message")
-        then: Retry | Pause | GiveUp | None = None
+        if received.control_bytes and attempt.stream is not None:
+            attempt.stream.consumed(received.control_bytes)
+            if received.granted:
+                attempt.stream.granted(received.granted)
+        if received.stored:
+            self._store(attempt, received)
+            if attempt.phase is not Phase.OPEN:
+                return  # that was its last command, or we lead no longer
+        if received.error is not None:
+            self._error(attempt, received.error)
+        elif received.reset is not None:
+            reset = received.reset
+            self._fail(attempt, Failure(reset.code or 500, f"the endpoint gave the attempt up: {reset.message}"))
+
+    def on_lost(self, attempt: Attempt, code: int, message: str) -> None:
+        """The session failed, could not be made, or found a breach of flow control."""
+        attempt.stream = None
+        if attempt.phase is not Phase.ENDING:
+            self._fail(attempt, Failure(code, message))
+
+    def _store(self, attempt: Attempt, received: Received) -> None:
+        invocation = attempt.invocation
+        command = Effects(invocation.id, invocation.attempt, tuple(received.stored), attempt.pin)
+        attempt.pin = ""
+        attempt.submitted_bytes += sum(len(frame.body) + 8 for frame in received.stored)
+        if received.commands:
+            attempt.commands += received.commands
+            attempt.progressed = True
+        for index in received.acks:
+            attempt.acks.append((attempt.submitted_bytes, index))
+        self._submit(attempt, command, received.over and received.reset is None)
+
+    # ------------------------------------------------------------ failing
+
+    def _error(self, attempt: Attempt, error: pb.ErrorMessage) -> None:
+        failure = Failure(error.code or 500, error.message or "the handler failed without a message")
+        index = error.related_command_index if error.HasField("related_command_index") else -1
+        kind = error.related_command_type if error.HasField("related_command_type") else -1
+        then: Pause | GiveUp | None = None
         if error.behavior == pb.PAUSE:
             then = Pause()
         elif error.behavior == pb.FAIL:
             then = GiveUp()
-        elif error.HasField("next_retry_delay"):
-            then = Retry(self._host.now_ms() + error.next_retry_delay)
-        index = error.related_command_index if error.HasField("related_command_index") else -1
-        kind = error.related_command_type if error.HasField("related_command_type") else -1
-        self.fail(attempt, failure, then, index, error.related_command_name, kind)
+        elif error.stacktrace:
+            failure = Failure(failure.code, failure.message, (("stacktrace", error.stacktrace),))
+        delay = error.next_retry_delay if error.HasField("next_retry_delay") else None
+        self._fail(attempt, failure, then, delay, (index, error.related_command_name, kind))
 
-    def fail(
+    def _fail(
         self,
         attempt: Attempt,
         failure: Failure,
-        then: Retry | Pause | GiveUp | None = None,
-        index: int = -1,
-        name: str = "",
-        kind: int = -1,
+        then: Pause | GiveUp | None = None,
+        delay_ms: int | None = None,
+        related: tuple[int, str, int] = (-1, "", -1),
     ) -> None:
-        if self._attempts.get(attempt.row.id) is not attempt:
+        """The attempt is over without result. Policy decides what comes next, unless the endpoint did."""
+        assert attempt.phase is not Phase.ENDING, "an attempt fails once"
+        invocation = attempt.invocation
+        settings = self._catalog().defaults if attempt.resolved is None else attempt.resolved.settings
+        failed_before = 0 if attempt.progressed else invocation.retry_count
+        decided = then or retry_policy.decide(
+            settings, failed_before, self._host.now_ms(), self._rng.random(), delay_ms
+        )
+        metadata = tuple((name, text[-STACKTRACE_CHARACTERS_MAX:]) for name, text in failure.metadata)
+        words = Failure(failure.code, failure.message[:MESSAGE_CHARACTERS_MAX], metadata)
+        if attempt.stream is not None:
+            attempt.stream.reset(failure.code, words.message)
+            attempt.stream = None
+        logger.debug("attempt %d of %s failed: %s", invocation.attempt, invocation.id.hex(), words.message)
+        command = AttemptFailed(invocation.id, invocation.attempt, words, decided, attempt.pin, *related)
+        self._submit(attempt, command, last=True)
+
+    # ------------------------------------------------------------ handing over
+
+    def _submit(self, attempt: Attempt, command: Effects | AttemptFailed, last: bool) -> None:
+        if last:
+            attempt.phase = Phase.ENDING
+        if self._held:
+            self._held.append((command, attempt, last))
             return
-        row = attempt.row
-        self._failed(row, attempt.resolved.settings, failure, attempt.resolved.deployment.id, then, index, name, kind)
-        self._finish(attempt)
-
-    def _failed(
-        self,
-        row: Invocation,
-        settings: Settings,
-        failure: Failure,
-        deployment: str,
-        then: Retry | Pause | GiveUp | None = None,
-        index: int = -1,
-        name: str = "",
-        kind: int = -1,
-    ) -> None:
-        decision = then or retry_policy.decide(settings, row.retry_count, self._host.now_ms(), self._rng.random())
-        self._submit(AttemptFailed(row.id, row.attempt, failure, decision, deployment, index, name, kind))
-
-    def _finish(self, attempt: Attempt) -> None:
-        self._attempts.pop(attempt.row.id, None)
-        attempt.session.release(attempt.stream)
-        if self._queue:
-            self._next()
-
-    def _drop(self, attempt: Attempt, why: str) -> None:
-        attempt.session.write(attempt.stream, _reset(499, why))
-        attempt.session.release(attempt.stream)
-
-    def _submit(self, command: Effects | AttemptFailed) -> None:
         try:
             self._host.submit(command)
+        except (Overloaded, LogFull) as error:
+            logger.warning("the log takes no more, attempts wait: %s", error)
+            self._held.append((command, attempt, last))
+            self._hold_timer = self._loop.call_later(self._options.hold_seconds, self._submit_held)
         except NotLeader:
-            return  # the next leader runs the attempt again from the journal
+            self.close()  # the next leader runs its invocations again from their journals
+        else:
+            if last:
+                self._finish(attempt)
 
-    # ------------------------------------------------------------ time-outs
+    def _submit_held(self) -> None:
+        while self._held:
+            command, attempt, last = self._held[0]
+            try:
+                self._host.submit(command)
+            except (Overloaded, LogFull):
+                self._hold_timer = self._loop.call_later(self._options.hold_seconds, self._submit_held)
+                return
+            except NotLeader:
+                self.close()
+                return
+            self._held.popleft()
+            if last and self._attempts.get(attempt.invocation.id) is attempt:
+                self._finish(attempt)
+        self._begin_queued()
 
-    def _sweep(self) -> None:
-        now = self._loop.time()
+    def _finish(self, attempt: Attempt) -> None:
+        """Its last command is with the host."""
+        del self._attempts[attempt.invocation.id]
+        self._begun -= 1
+        stream, attempt.stream = attempt.stream, None
+        if stream is not None:
+            stream.close()
+        if self._queue:
+            self._begin_queued()
+
+    def _abandon(self, attempt: Attempt, code: int, why: str) -> None:
+        """Forget it without a command: what it still sends is of no interest."""
+        del self._attempts[attempt.invocation.id]
+        phase, attempt.phase = attempt.phase, Phase.ENDING
+        if phase is Phase.QUEUED:
+            return  # skipped when its turn comes
+        self._begun -= 1
+        stream, attempt.stream = attempt.stream, None
+        if stream is not None:
+            stream.reset(code, why)
+        elif phase is Phase.WAITING and attempt.resolved is not None:
+            self._sessions.withdraw(attempt.resolved.deployment.address, attempt)
+
+    # ------------------------------------------------------------ time
+
+    def _tick(self) -> None:
+        tick_seconds = self._options.tick_seconds
+        self._ticker = self._loop.call_later(tick_seconds, self._tick)
+        self._quiet_clock_ms += int(tick_seconds * 1000)
         for attempt in list(self._attempts.values()):
-            settings = attempt.resolved.settings
-            silent_ms = (now - attempt.last_heard) * 1000
-            if silent_ms < settings.inactivity_timeout_ms:
-                continue
-            if not attempt.half_closed:
-                attempt.half_closed = True
-                attempt.session.write(attempt.stream, HALF_CLOSE)
-            elif silent_ms >= settings.inactivity_timeout_ms + settings.abort_timeout_ms:
-                what = f"the endpoint was silent for {silent_ms / 1000:.0f} s (abort timeout)"
-                attempt.session.write(attempt.stream, _reset(504, what))
-                self.fail(attempt, Failure(504, what))
-        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+            if attempt.phase is Phase.OPEN:
+                self._check_quiet(attempt)
 
+    def _check_quiet(self, attempt: Attempt) -> None:
+        assert attempt.resolved is not None
+        if attempt.stored_bytes < attempt.submitted_bytes:
+            attempt.quiet_since_ms = self._quiet_clock_ms  # the endpoint waits for us, not we for it
+            return
+        settings = attempt.resolved.settings
+        quiet_ms = self._quiet_clock_ms - attempt.quiet_since_ms
+        if not attempt.half_closed:
+            if quiet_ms >= settings.inactivity_timeout_ms:
+                self._half_close(attempt)
+        elif quiet_ms >= settings.abort_timeout_ms:
+            limits = (
+                f"inactivity_timeout {settings.inactivity_timeout_ms} ms, abort_timeout {settings.abort_timeout_ms} ms"
+            )
+            what = f"the endpoint did not suspend: no frame for {quiet_ms / 1000:g} s after it was asked to ({limits})"
+            self._fail(attempt, Failure(SILENT, what))
 
-def _reset(code: int, message: str) -> bytes:
-    return encode_frame(MessageType.RESET, ep.Reset(code=code, message=message).SerializeToString())
+    def _half_close(self, attempt: Attempt) -> None:
+        """Ask the endpoint to suspend as soon as it must wait. From now on nothing is sent to it."""
+        if attempt.phase is not Phase.OPEN:
+            return
+        attempt.half_closed = True
+        attempt.quiet_since_ms = self._quiet_clock_ms
+        self._send(attempt, HALF_CLOSE_FRAME)

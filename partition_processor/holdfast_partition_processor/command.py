@@ -53,6 +53,7 @@ class ResponseSink(msgspec.Struct, frozen=True, array_like=True):
     caller: bytes
     completion_id: int
     notification: int  # 0x800D for a call, 0x8012 for an attach
+    incarnation: int = 0  # of the caller, see Invocation: a later one with the same id did not ask
 
 
 class Invoke(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -94,6 +95,7 @@ class Effects(msgspec.Struct, frozen=True, array_like=True, tag=2):
     attempt: int
     frames: tuple[StoredFrame, ...]
     deployment: str = ""  # pins the invocation, when it is not yet
+    incarnation: int = 0  # Invocation.incarnation of the attempt; 0: not compared
 
 
 class Retry(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -119,13 +121,14 @@ class AttemptFailed(msgspec.Struct, frozen=True, array_like=True, tag=3):
     related_index: int = -1  # command index that the endpoint named, -1: none
     related_name: str = ""
     related_type: int = -1
+    incarnation: int = 0  # as in Effects
 
 
 class TimerFired(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """A timer is due. Ignored when its row is gone."""
 
     due_ms: int
-    timer: bytes  # rest of its key, see tables.Timer
+    timer: bytes  # rest of its key, see timer_key
 
 
 class NotifySignal(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -142,8 +145,11 @@ class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 
 class Kill(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """``parent``: only if that invocation called it, since an idempotency key may have led to somebody else's."""
+
     id: bytes
     request: int = 0
+    parent: bytes = b""
 
 
 class Purge(msgspec.Struct, frozen=True, array_like=True, tag=8):
@@ -152,6 +158,9 @@ class Purge(msgspec.Struct, frozen=True, array_like=True, tag=8):
 
 
 class EditState(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """Applied at once, also while a handler holds the object: a handler that fails over and over because of what is
+    stored must be curable. ``replace``: what is not in ``set`` goes."""
+
     service: str
     key: str
     set: tuple[tuple[bytes, bytes], ...]
@@ -176,7 +185,7 @@ class Attach(msgspec.Struct, frozen=True, array_like=True, tag=11):
 
 
 Message: TypeAlias = Invoke | NotifySignal | Cancel | Kill | InvocationResponse | Attach
-"""What one partition may send another."""
+"""What one partition may send another. Within a partition it is applied in the same step."""
 
 
 class Ingest(msgspec.Struct, frozen=True, array_like=True, tag=12):
@@ -259,7 +268,8 @@ class Deployment(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RegisterDeployment(msgspec.Struct, frozen=True, array_like=True, tag=14):
-    """Partition 0 only. A deployment with a known id replaces that one (forced registration)."""
+    """Partition 0 only. A deployment with a known id replaces that one (forced registration). Its revisions are counted
+    when it is applied; a second one with the same address is refused."""
 
     deployment: Deployment
     request: int = 0
@@ -320,3 +330,18 @@ def decode_batch(payload: bytes) -> Batch:
     if batch.version > FORMAT_VERSION:
         raise UnknownCommand(f"log entry has format {batch.version}, this release knows up to {FORMAT_VERSION}")
     return batch
+
+
+_command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+
+
+def encode_command(command: Command) -> tuple[bytes, Command]:
+    """The bytes of one command, and the command as every replica reads it from them. To read it back here means that
+    nothing unreadable gets into a log, where it would stop the partition for good. Raises whatever msgspec does."""
+    encoded = _encoder.encode(command)
+    return encoded, _command_decoder.decode(encoded)
+
+
+def join_batch(now_ms: int, encoded: list[bytes]) -> bytes:
+    """The same bytes as `encode_batch` of the commands that were encoded."""
+    return _encoder.encode((FORMAT_VERSION, now_ms, [msgspec.Raw(command) for command in encoded]))

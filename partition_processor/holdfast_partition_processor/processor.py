@@ -1,10 +1,17 @@
-"""The processor of one partition: takes commands, proposes them in batches, applies what is committed, and hands the
-actions to the duties of the leader.
+"""The processor of one partition: takes commands, has them put into the log in batches, applies what is committed, and
+hands the actions to whoever carries them out.
 
 ::
 
-    submit ─▶ gathered ─▶ one Batch per loop turn ─▶ log ─▶ on_committed ─▶ apply ─▶ actions ─▶ LeaderDuties
-                                                                            └─▶ tables ─▶ checkpoint ─▶ log.trim
+    submit ─▶ Proposals ─▶ log ─▶ on_committed ─▶ StateMachine.apply ─▶ actions ─▶ waiters, LeaderDuties
+                                                         └─▶ tables ─▶ checkpoint ─▶ log.trim
+
+What it promises: an action is carried out only after the entry that caused it is committed, and only while this replica
+leads. It leads when the EMPTY entry of its own term is applied: then the tables hold all that earlier leaders
+acknowledged, and what is to be done is read from them. Entries of earlier terms, replayed ones among them, cause none.
+
+What stops it: an entry that can't be read or applied, or a row that rotted. It does not skip what it can't apply, for
+replicas would differ then; `failure` says why, the other partitions of the node go on.
 """
 
 from __future__ import annotations
@@ -12,35 +19,66 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import ParamSpec, Protocol
 
 from holdfast_log.types import Entry, EntryKind, LogError, LogFull, NotLeader, Overloaded, PartitionLog
 from holdfast_partition_processor import tables as t
 from holdfast_partition_processor.action import Action, DeploymentsChanged, InvocationCompleted, Reply
-from holdfast_partition_processor.command import Command, Deployment, Failure, decode_batch, encode_batch
+from holdfast_partition_processor.command import Command, Deployment, Invoke, decode_batch
 from holdfast_partition_processor.invocation import Invocation, Status
+from holdfast_partition_processor.proposals import UNDER_WAY, ProposalLimits, Proposals, Receipt, Waiting
 from holdfast_partition_processor.state_machine import StateMachine
-from holdfast_partition_processor.store import LmdbStore
+from holdfast_partition_processor.store_errors import StoreError, StoreFailed, StoreFull
+from holdfast_partition_processor.waiters import Waiter, Waiters
 
 logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+REGISTRY_PARTITION = 0
+"""The one whose tables hold the deployments."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessorOptions:
     checkpoint_seconds: float = 0.5
-    checkpoint_rows: int = 100_000  # checkpoint at once when so many changes are only in memory
-    dirty_rows_max: int = 1_000_000  # refuse new work when the disk can't keep up or is full
-    pending_commands_max: int = 100_000  # gathered while the log takes no more
+    """How long a change may be only in memory and in the log: what a restart has to replay."""
+    checkpoint_bytes: int = 16 * 1024 * 1024
+    """Of changes in memory: then a checkpoint begins at once."""
+    checkpoint_entries: int = 4_096
+    """Entries that changed nothing are also worth a checkpoint, so that the log can be trimmed."""
+    trim_tail_entries: int = 1_024
+    """Left in the log after a checkpoint, for followers that are a little behind."""
+    proposals: ProposalLimits = field(default_factory=ProposalLimits)
 
 
-class Waiter(Protocol):
-    """Somebody on this node who waits for a command or an invocation. Called on the event loop; must not raise."""
+class PartitionStopped(NotLeader):
+    """This replica of the partition takes no part any more: it closes, or it failed."""
 
-    def replied(self, reply: Reply) -> None: ...
-    def completed(self, result: InvocationCompleted) -> None: ...
-    def lost(self, error: LogError) -> None:
-        """This replica leads no longer: what was asked may or may not happen."""
+    def __init__(self, partition: int, why: str) -> None:
+        super().__init__(partition, None)
+        self.args = (f"partition {partition} is stopped on this node: {why}",)
+
+
+class Store(t.Storage, Protocol):
+    """Tables that are made durable behind; `LmdbStore`, and `MemoryStore` as its twin."""
+
+    on_durable: Callable[[int], None] | None
+    on_error: Callable[[StoreFull | StoreFailed], None] | None
+    failure: StoreFull | StoreFailed | None
+
+    @property
+    def durable_index(self) -> int: ...
+    @property
+    def pending_bytes(self) -> int: ...
+    @property
+    def pending_bytes_max(self) -> int: ...
+    @property
+    def is_dirty(self) -> bool: ...
+    def checkpoint(self, applied_index: int) -> None: ...
+    async def flush(self, applied_index: int) -> None: ...
+    async def close(self) -> None: ...
 
 
 class Duties(Protocol):
@@ -48,47 +86,53 @@ class Duties(Protocol):
 
     def start(self) -> None: ...
     def carry_out(self, action: Action) -> None: ...
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Nothing is submitted or sent from here on."""
+
+    async def closed(self) -> None: ...
 
 
 class PartitionProcessor:
+    """Implements `LogConsumer`."""
+
     def __init__(
         self,
         log: PartitionLog,
-        store: LmdbStore,
+        store: Store,
         *,
         partitions: int,
         clock_ms: Callable[[], int],
         duties: Callable[[PartitionProcessor], Duties],
         on_deployments: Callable[[list[Deployment]], None],
-        on_fatal: Callable[[BaseException], None],
+        on_fatal: Callable[[BaseException], None] | None = None,
         options: ProcessorOptions | None = None,
     ) -> None:
+        """``on_fatal`` is told when the disk of the tables failed: the process must end then."""
         self.log = log
-        self.storage = store
+        self.storage: t.Storage = store
         self.partition = log.partition
+        self.options = options or ProcessorOptions()
         self.applied_index = store.durable_index
         self.is_leading = False
-        self.options = options or ProcessorOptions()
+        self.failure: BaseException | None = None
+        """Why this partition stopped on this node; None while it works."""
         self.commands_applied = 0
-        self._clock_ms = clock_ms
+        self._store = store
         self._make_duties = duties
         self._on_deployments = on_deployments
         self._on_fatal = on_fatal
         self._machine = StateMachine(store, self.partition, partitions)
+        self._proposals = Proposals(log, clock_ms, self.options.proposals, self._refused)
+        self._waiters = Waiters()
         self._duties: Duties | None = None
-        self._leading_term: int | None = None
-        self._pending: list[Command] = []
-        self._after_commit: list[tuple[int, Callable[[], None]]] = []
-        self._pending_durable: list[tuple[Callable[[], None], Callable[[], None]]] = []
-        self._propose_scheduled = False
-        self._last_now_ms = 0
-        self._requests: dict[int, Waiter] = {}
-        self._next_request = 1
-        self._waiting: dict[bytes, list[Waiter]] = {}
+        self._closing: set[asyncio.Task[None]] = set()  # duties of earlier terms
+        self._elected_term = 0  # elected, but perhaps not leading yet
+        self._leader: str | None = None
+        self._too_much: str | None = None  # why new work is refused
         self._checkpoint_timer: asyncio.TimerHandle | None = None
-        self._checkpointed: asyncio.Event = asyncio.Event()
         self._closed = False
+        store.on_durable = self._checkpointed
+        store.on_error = self._store_failed
 
     @property
     def term(self) -> int:
@@ -96,29 +140,38 @@ class PartitionProcessor:
 
     @property
     def durable_index(self) -> int:
-        return self.storage.durable_index
+        return self._store.durable_index
 
     def start(self) -> None:
-        """Before the log starts. Raises Trimmed when the tables are older than the log's beginning."""
-        self.log.start(self, self.storage.durable_index)
-        if self.partition == 0:
-            self._tell_deployments()
+        """Before the log starts. Raises Trimmed when the log begins after what the tables hold, StoreError when it
+        ends before."""
+        index = self._store.durable_index
+        if index > self.log.last_index:
+            raise StoreError(
+                f"partition {self.partition}: the tables hold entry {index}, the log ends at {self.log.last_index}: "
+                "the log's directory is older than the tables' or was replaced"
+            )
+        self.log.start(self, index)
+        self._tell_deployments()
 
     async def close(self) -> None:
         """Stop leading, take a last checkpoint, close the tables."""
-        self._step_down(NotLeader(self.partition, None))
+        if self._closed:
+            return
+        self._step_down(PartitionStopped(self.partition, "it closes"))
         self._closed = True
         if self._checkpoint_timer is not None:
             self._checkpoint_timer.cancel()
-        while self.storage.checkpointing:
-            self._checkpointed.clear()
-            await self._checkpointed.wait()
-        if self.storage.dirty_rows:
-            self._checkpoint()
-            while self.storage.checkpointing:
-                self._checkpointed.clear()
-                await self._checkpointed.wait()
-        self.storage.close()
+        if self._closing:
+            await asyncio.wait(self._closing)
+        if self.failure is None:
+            try:
+                await self._store.flush(self.applied_index)
+            except StoreError as error:
+                logger.warning(
+                    "partition %d: no last checkpoint, the log has what is missing: %s", self.partition, error
+                )
+        await self._store.close()
 
     # ------------------------------------------------------------ taking commands
 
@@ -129,40 +182,31 @@ class PartitionProcessor:
         failed: Callable[[], None] | None = None,
     ) -> None:
         """Have ``command`` in the log with the next batch. ``durable`` is called when it was committed and applied,
-        ``failed`` when that is not known. Raises NotLeader, Overloaded, LogFull: then nothing was taken."""
+        ``failed`` when that is not known. Raises NotLeader, Overloaded, LogFull, PayloadTooLarge: nothing was taken."""
         if not self.is_leading:
-            raise NotLeader(self.partition, None)
-        if len(self._pending) >= self.options.pending_commands_max:
-            limit = self.options.pending_commands_max
-            raise Overloaded(f"partition {self.partition} has {limit} commands waiting (pending_commands_max)")
-        if self.storage.dirty_rows >= self.options.dirty_rows_max:
-            raise LogFull(f"the tables of partition {self.partition} can't be written; is the disk full?")
-        self._pending.append(command)
-        if durable is not None and failed is not None:
-            self._pending_durable.append((durable, failed))
-        if not self._propose_scheduled:
-            self._propose_scheduled = True
-            asyncio.get_running_loop().call_soon(self._propose)
+            raise self._not_leading()
+        if self._too_much is not None and type(command) not in UNDER_WAY:
+            raise Overloaded(self._too_much) if self._store.failure is None else LogFull(self._too_much)
+        receipt = None if durable is None and failed is None else Receipt(durable, failed)
+        self._proposals.add(command, receipt)
 
     def next_request(self, waiter: Waiter) -> int:
-        """A number for a command's ``request``; ``waiter`` gets the reply that carries it."""
-        number = self._next_request
-        self._next_request += 1
-        self._requests[number] = waiter
-        return number
+        """A number for a command's ``request``; ``waiter`` gets the reply that carries it. Raises NotLeader."""
+        if not self.is_leading:
+            raise self._not_leading()
+        return self._waiters.next_request(waiter)
 
     def drop_request(self, number: int) -> None:
-        self._requests.pop(number, None)
+        self._waiters.drop_request(number)
 
     def wait_for(self, invocation_id: bytes, waiter: Waiter) -> None:
-        self._waiting.setdefault(invocation_id, []).append(waiter)
+        """``waiter`` gets the result when the invocation completes; see `result` for one that did. Raises NotLeader."""
+        if not self.is_leading:
+            raise self._not_leading()
+        self._waiters.wait_for(invocation_id, waiter)
 
     def forget(self, invocation_id: bytes, waiter: Waiter) -> None:
-        waiters = self._waiting.get(invocation_id)
-        if waiters is not None and waiter in waiters:
-            waiters.remove(waiter)
-            if not waiters:
-                del self._waiting[invocation_id]
+        self._waiters.forget(invocation_id, waiter)
 
     def invocation(self, invocation_id: bytes) -> Invocation | None:
         return self.storage.get(t.INVOCATIONS, b"", t.sortable_id(invocation_id))
@@ -172,138 +216,173 @@ class PartitionProcessor:
         row = self.invocation(invocation_id)
         if row is None or row.status is not Status.COMPLETED:
             return None
-        failure: Failure | None = row.failure
-        value = None if failure else self.storage.get(t.OUTPUT, b"", t.sortable_id(invocation_id))
-        return InvocationCompleted(invocation_id, value, failure)
+        value = None if row.failure else self.storage.get(t.OUTPUT, b"", t.sortable_id(invocation_id))
+        return InvocationCompleted(invocation_id, value, row.failure)
 
-    def _propose(self) -> None:
-        self._propose_scheduled = False
-        if not self._pending or not self.is_leading or not self.log.writable:
-            return  # on_writable comes back here
-        self._last_now_ms = max(self._last_now_ms, self._clock_ms())
-        commands, self._pending = self._pending, []
-        callbacks, self._pending_durable = self._pending_durable, []
-        try:
-            _, index = self.log.propose(encode_batch(self._last_now_ms, commands))
-        except LogError as error:
-            self._refused(error, commands, callbacks)
-            return
-        self._after_commit += [(index, durable) for durable, _ in callbacks]
+    def _not_leading(self) -> NotLeader:
+        if self._closed:
+            return PartitionStopped(self.partition, "it is closed")
+        if self.failure is not None:
+            return PartitionStopped(self.partition, str(self.failure))
+        return NotLeader(self.partition, self._leader)
 
-    def _refused(
-        self, error: LogError, commands: list[Command], callbacks: list[tuple[Callable[[], None], Callable[[], None]]]
-    ) -> None:
-        """The disk is full or the log overloaded: keep what was taken and try again, it is not lost."""
-        logger.warning("partition %d: %d commands wait: %s", self.partition, len(commands), error)
-        self._pending = commands + self._pending
-        self._pending_durable = callbacks + self._pending_durable
-        self._propose_scheduled = True
-        asyncio.get_running_loop().call_later(0.2, self._propose)
+    def _refused(self, refused: list[Waiting], error: LogError) -> None:
+        """The log has no room for what was taken a moment ago."""
+        lost: dict[int, Waiter] = {}
+        for waiting in refused:
+            waiter = self._waiters.take_request(getattr(waiting.command, "request", 0))
+            waiters = self._waiters.take_invocation(waiting.command.id) if isinstance(waiting.command, Invoke) else []
+            lost.update((id(each), each) for each in (*waiters, waiter) if each is not None)
+            if waiting.receipt is not None and waiting.receipt.failed is not None:
+                self._guard(waiting.receipt.failed)
+        for waiter in lost.values():
+            self._guard(waiter.lost, error)
 
     # ------------------------------------------------------------ LogConsumer
 
     def on_committed(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            assert entry.index == self.applied_index + 1, (entry.index, self.applied_index)
-            if entry.kind is EntryKind.NORMAL:
-                batch = decode_batch(entry.payload)
-                actions = self._machine.apply(entry.index, batch)
-                self._last_now_ms = max(self._last_now_ms, batch.now_ms)
-                self.commands_applied += len(batch.commands)
-                self.applied_index = entry.index
-                self._carry_out(actions)
-            else:
-                self.applied_index = entry.index
-                if entry.kind is EntryKind.EMPTY and entry.term == self._leading_term:
-                    self._begin_leading()
-        self._call_committed()
-        self._checkpoint_soon()
-
-    def _call_committed(self) -> None:
-        if self._after_commit and self._after_commit[0][0] <= self.applied_index:
-            ready = [durable for index, durable in self._after_commit if index <= self.applied_index]
-            self._after_commit = self._after_commit[len(ready) :]
-            for durable in ready:
-                durable()
+        if self._closed or self.failure is not None:
+            return
+        actions: list[Action] = []
+        receipts: list[Receipt] = []
+        try:
+            for entry in entries:
+                self._apply(entry, actions, receipts)
+        except Exception as error:  # noqa: BLE001 - one partition stops, which `failure` tells; the node's others go on
+            self._stop(error)
+            return
+        self._carry_out(actions)
+        for receipt in receipts:
+            if receipt.durable is not None:
+                self._guard(receipt.durable)
+        self._after_apply()
 
     def on_leader(self, term: int) -> None:
-        self._leading_term = term
+        self._elected_term = term
 
     def on_follower(self, term: int, leader: str | None) -> None:
+        self._leader = leader
         self._step_down(NotLeader(self.partition, leader))
 
     def on_writable(self) -> None:
-        self._propose()
+        self._proposals.flush()
+
+    def _apply(self, entry: Entry, actions: list[Action], receipts: list[Receipt]) -> None:
+        assert entry.index == self.applied_index + 1, (entry.index, self.applied_index)
+        if entry.kind is EntryKind.NORMAL:
+            proposal = self._proposals.take(entry)
+            batch = decode_batch(entry.payload) if proposal is None else proposal.batch
+            done = self._machine.apply(entry.index, batch)
+            self.commands_applied += len(batch.commands)
+            if self.is_leading:
+                actions += done
+            else:
+                actions += [action for action in done if type(action) is DeploymentsChanged]
+            if proposal is not None:
+                receipts += proposal.receipts
+        self.applied_index = entry.index
+        if entry.kind is EntryKind.EMPTY and entry.term == self._elected_term and not self._closed:
+            self._begin_leading()
 
     def _begin_leading(self) -> None:
+        """In the midst of a batch: what the tables say now is begun, what later entries say comes as actions."""
         self.is_leading = True
         self._duties = self._make_duties(self)
         self._duties.start()
 
     def _step_down(self, error: LogError) -> None:
-        self._leading_term = None
+        self._elected_term = 0
         self.is_leading = False
-        if self._duties is not None:
-            self._duties.close()
-            self._duties = None
-        self._pending = []
-        self._after_commit = []
-        callbacks, self._pending_durable = self._pending_durable, []
-        for _, failed in callbacks:
-            failed()
-        waiters = [*self._requests.values(), *(w for group in self._waiting.values() for w in group)]
-        self._requests, self._waiting = {}, {}
-        for waiter in waiters:
-            waiter.lost(error)
+        duties, self._duties = self._duties, None
+        if duties is not None:
+            duties.close()
+            task = asyncio.get_running_loop().create_task(duties.closed())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        self._proposals.abandon()
+        for waiter in self._waiters.take_all():
+            self._guard(waiter.lost, error)
+
+    def _stop(self, error: Exception) -> None:
+        """Nothing more is applied, and nothing that is half applied reaches the disk."""
+        self.failure = error
+        logger.error("partition %d stops after entry %d", self.partition, self.applied_index, exc_info=error)
+        if self._checkpoint_timer is not None:
+            self._checkpoint_timer.cancel()
+        self._step_down(PartitionStopped(self.partition, str(error)))
 
     # ------------------------------------------------------------ actions
 
     def _carry_out(self, actions: list[Action]) -> None:
-        duties = self._duties
         for action in actions:
-            kind = type(action)
-            if kind is DeploymentsChanged:
-                self._tell_deployments()
-            elif duties is None:
-                continue
-            elif kind is InvocationCompleted:
-                assert isinstance(action, InvocationCompleted)
-                for waiter in self._waiting.pop(action.id, ()):
-                    waiter.completed(action)
-            elif kind is Reply:
-                assert isinstance(action, Reply)
-                asked = self._requests.pop(action.request, None)
-                if asked is not None:
-                    asked.replied(action)
-            else:
-                duties.carry_out(action)
+            try:
+                match action:
+                    case InvocationCompleted(id=invocation_id):
+                        for waiter in self._waiters.take_invocation(invocation_id):
+                            self._guard(waiter.completed, action)
+                    case Reply(request=request):
+                        asked = self._waiters.take_request(request)
+                        if asked is not None:
+                            asked.replied(action)
+                    case DeploymentsChanged():
+                        self._tell_deployments()
+                    case _ if self._duties is not None:
+                        self._duties.carry_out(action)
+            except Exception as error:  # noqa: BLE001 - reported; the other actions must not be lost with this one
+                self._report(error)
 
     def _tell_deployments(self) -> None:
-        self._on_deployments([row for _, row in self.storage.scan(t.DEPLOYMENTS, b"")])
+        if self.partition == REGISTRY_PARTITION:
+            self._on_deployments([row for _, row in self.storage.scan(t.DEPLOYMENTS, b"")])
+
+    def _guard(self, callback: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            callback(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - reported; who waits beside it must still be told
+            self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        context = {"message": f"partition {self.partition}: an action failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)
 
     # ------------------------------------------------------------ checkpoints
 
-    def _checkpoint_soon(self) -> None:
-        if self._closed or self.storage.checkpointing:
-            return
-        if self.storage.dirty_rows >= self.options.checkpoint_rows:
+    def _after_apply(self) -> None:
+        pending = self._store.pending_bytes
+        self._gauge(pending)
+        if pending >= self.options.checkpoint_bytes:
             self._checkpoint()
         elif self._checkpoint_timer is None:
             loop = asyncio.get_running_loop()
             self._checkpoint_timer = loop.call_later(self.options.checkpoint_seconds, self._checkpoint)
 
+    def _gauge(self, pending: int) -> None:
+        limit = self._store.pending_bytes_max
+        if pending <= limit:
+            self._too_much = None
+        elif self._store.failure is None:
+            self._too_much = f"partition {self.partition}: the tables' disk is {pending} bytes behind, limit {limit}"
+        else:
+            self._too_much = f"partition {self.partition}: {self._store.failure}"
+
     def _checkpoint(self) -> None:
         if self._checkpoint_timer is not None:
             self._checkpoint_timer.cancel()
             self._checkpoint_timer = None
-        if not self.storage.checkpointing:
-            self.storage.checkpoint(self.applied_index, self._checkpoint_done)
+        behind = self.applied_index - self._store.durable_index
+        if self._store.is_dirty or behind >= self.options.checkpoint_entries:
+            self._store.checkpoint(self.applied_index)
 
-    def _checkpoint_done(self, error: BaseException | None) -> None:
-        self._checkpointed.set()
-        if error is not None:
-            self._on_fatal(error)
+    def _checkpointed(self, durable_index: int) -> None:
+        if self._closed or self.failure is not None:
             return
-        self.log.trim(self.storage.durable_index)
-        if self.storage.dirty_rows:
-            self._checkpoint_soon()
+        self.log.trim(max(0, durable_index - self.options.trim_tail_entries))
+        self._after_apply()
+
+    def _store_failed(self, failure: StoreFull | StoreFailed) -> None:
+        logger.error("partition %d: %s", self.partition, failure)
+        self._gauge(self._store.pending_bytes)
+        if isinstance(failure, StoreFailed) and self.failure is None:
+            self._stop(failure)
+            if self._on_fatal is not None:
+                self._on_fatal(failure)

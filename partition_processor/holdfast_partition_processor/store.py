@@ -30,7 +30,8 @@ import lmdb
 
 from holdfast_partition_processor.overlay import MISSING, TOMBSTONE, GroupOverlay, Overlay, merge
 from holdfast_partition_processor.row_format import ChecksumMismatch, check_value, encode_value
-from holdfast_partition_processor.stored_table import StoreCorrupted, StoredRow, StoredTable, StoreError
+from holdfast_partition_processor.store_errors import StoreCorrupted, StoreError, StoreFailed, StoreFull, WrongStore
+from holdfast_partition_processor.stored_table import StoredRow, StoredTable
 from holdfast_partition_processor.tables import ALL_TABLES, Table
 
 V = TypeVar("V")
@@ -43,18 +44,6 @@ _SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PROBE_BYTES = 256 * 1024
 PROBE_BYTES_MAX = 64 * 1024 * 1024
 _NAMES = tuple(table.name for table in ALL_TABLES)
-
-
-class WrongStore(StoreError):
-    """The directory belongs to another partition, or a newer release wrote it."""
-
-
-class StoreFull(StoreError):
-    """The disk has no room for a checkpoint; it is tried again until there is."""
-
-
-class StoreFailed(StoreError):
-    """The disk failed. Nothing more is written; the process must end, and the log brings back what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +216,11 @@ class LmdbStore:
     def pending_bytes(self) -> int:
         """Memory, roughly, of what is not yet in the file."""
         return self._active.bytes + (0 if self._frozen is None else self._frozen.bytes)
+
+    @property
+    def pending_bytes_max(self) -> int:
+        """Above it new work is to be refused."""
+        return self.options.overlay_bytes_max
 
     @property
     def is_dirty(self) -> bool:

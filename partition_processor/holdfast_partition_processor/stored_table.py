@@ -13,6 +13,7 @@ import msgspec
 
 from holdfast_partition_processor import row_format as rf
 from holdfast_partition_processor.overlay import TOMBSTONE, GroupOverlay
+from holdfast_partition_processor.store_errors import StoreCorrupted
 from holdfast_partition_processor.tables import Table
 
 CHUNK_ROWS_FIRST = 4
@@ -20,19 +21,6 @@ CHUNK_ROWS_FIRST = 4
 CHUNK_ROWS_MAX = 256
 CHUNK_BYTES_MAX = 1024 * 1024
 """A chunk ends with the row that passes this, so that rows of 32 MiB aren't gathered."""
-
-
-class StoreError(Exception):
-    """The tables of a partition can't be used as asked. The message is for people."""
-
-
-class StoreCorrupted(StoreError):
-    """What was read is not what was written."""
-
-    def __init__(self, path: str, table: str, key: bytes, what: str) -> None:
-        super().__init__(f"{path}: table {table}, key {key.hex()}: {what}; the row can't be trusted")
-        self.table = table
-        self.key = key
 
 
 class StoredTable:

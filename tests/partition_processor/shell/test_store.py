@@ -18,12 +18,12 @@ from holdfast_partition_processor.memory_storage import MemoryStorage, digest
 from holdfast_partition_processor.store import (
     FORMAT_VERSION,
     LmdbStore,
+    StoreCorrupted,
     StoreFailed,
     StoreFull,
     StoreOptions,
     WrongStore,
 )
-from holdfast_partition_processor.stored_table import StoreCorrupted
 from holdfast_partition_processor.tables import (
     INBOX,
     INVOCATIONS,

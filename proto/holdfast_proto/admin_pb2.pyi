@@ -598,15 +598,23 @@ class GetInvocationRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    JOURNAL_FROM_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    journal_from: _builtins.int
+    """first journal entry wanted"""
+    page_size: _builtins.int
+    """journal entries, default and most 1,000"""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
+        journal_from: _builtins.int = ...,
+        page_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "journal_from", b"journal_from", "page_size", b"page_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -637,7 +645,7 @@ class JournalEntry(_message.Message):
     detail: _builtins.str
     """in words: key, target, wake-up time, result, shortened to 200 characters"""
     raw: _builtins.bytes
-    """the message body as stored"""
+    """the message body as stored; empty when it is too large to be shown"""
     appended_at_ms: _builtins.int
     def __init__(
         self,
@@ -667,7 +675,11 @@ class InvocationDetail(_message.Message):
     INVOCATION_FIELD_NUMBER: _builtins.int
     JOURNAL_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
+    NEXT_JOURNAL_FROM_FIELD_NUMBER: _builtins.int
     output: _builtins.bytes
+    """the value of a completed invocation; empty when it is too large to be shown"""
+    next_journal_from: _builtins.int
+    """0: that was all"""
     @_builtins.property
     def invocation(self) -> Global___Invocation: ...
     @_builtins.property
@@ -678,10 +690,11 @@ class InvocationDetail(_message.Message):
         invocation: Global___Invocation | None = ...,
         journal: _abc.Iterable[Global___JournalEntry] | None = ...,
         output: _builtins.bytes = ...,
+        next_journal_from: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["invocation", b"invocation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["invocation", b"invocation", "journal", b"journal", "output", b"output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invocation", b"invocation", "journal", b"journal", "next_journal_from", b"next_journal_from", "output", b"output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from holdfast_log.types import NotLeader
 from holdfast_partition_processor import tables as t
 from holdfast_partition_processor.action import (
@@ -158,4 +160,4 @@ def _split(command: Effects) -> list[Effects]:
             size = 0
         parts[-1].append(frame)
         size += len(frame.body)
-    return [Effects(command.id, command.attempt, tuple(part), command.deployment) for part in parts]
+    return [replace(command, frames=tuple(part)) for part in parts]

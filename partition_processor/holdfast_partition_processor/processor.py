@@ -22,14 +22,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ParamSpec, Protocol
 
-from holdfast_log.types import Entry, EntryKind, LogError, LogFull, NotLeader, Overloaded, PartitionLog
+from holdfast_log.types import Entry, EntryKind, LogError, NotLeader, PartitionLog
 from holdfast_partition_processor import tables as t
 from holdfast_partition_processor.action import Action, DeploymentsChanged, InvocationCompleted, Reply
+from holdfast_partition_processor.checkpoints import CheckpointOptions, Checkpoints, Store
 from holdfast_partition_processor.command import Command, Deployment, Invoke, decode_batch
 from holdfast_partition_processor.invocation import Invocation, Status
 from holdfast_partition_processor.proposals import UNDER_WAY, ProposalLimits, Proposals, Receipt, Waiting
 from holdfast_partition_processor.state_machine import StateMachine
-from holdfast_partition_processor.store_errors import StoreError, StoreFailed, StoreFull
+from holdfast_partition_processor.store_errors import StoreError, StoreFailed
 from holdfast_partition_processor.waiters import Waiter, Waiters
 
 logger = logging.getLogger(__name__)
@@ -42,15 +43,8 @@ REGISTRY_PARTITION = 0
 
 @dataclass(frozen=True, slots=True)
 class ProcessorOptions:
-    checkpoint_seconds: float = 0.5
-    """How long a change may be only in memory and in the log: what a restart has to replay."""
-    checkpoint_bytes: int = 16 * 1024 * 1024
-    """Of changes in memory: then a checkpoint begins at once."""
-    checkpoint_entries: int = 4_096
-    """Entries that changed nothing are also worth a checkpoint, so that the log can be trimmed."""
-    trim_tail_entries: int = 1_024
-    """Left in the log after a checkpoint, for followers that are a little behind."""
     proposals: ProposalLimits = field(default_factory=ProposalLimits)
+    checkpoints: CheckpointOptions = field(default_factory=CheckpointOptions)
 
 
 class PartitionStopped(NotLeader):
@@ -59,26 +53,6 @@ class PartitionStopped(NotLeader):
     def __init__(self, partition: int, why: str) -> None:
         super().__init__(partition, None)
         self.args = (f"partition {partition} is stopped on this node: {why}",)
-
-
-class Store(t.Storage, Protocol):
-    """Tables that are made durable behind; `LmdbStore`, and `MemoryStore` as its twin."""
-
-    on_durable: Callable[[int], None] | None
-    on_error: Callable[[StoreFull | StoreFailed], None] | None
-    failure: StoreFull | StoreFailed | None
-
-    @property
-    def durable_index(self) -> int: ...
-    @property
-    def pending_bytes(self) -> int: ...
-    @property
-    def pending_bytes_max(self) -> int: ...
-    @property
-    def is_dirty(self) -> bool: ...
-    def checkpoint(self, applied_index: int) -> None: ...
-    async def flush(self, applied_index: int) -> None: ...
-    async def close(self) -> None: ...
 
 
 class Duties(Protocol):
@@ -128,11 +102,8 @@ class PartitionProcessor:
         self._closing: set[asyncio.Task[None]] = set()  # duties of earlier terms
         self._elected_term = 0  # elected, but perhaps not leading yet
         self._leader: str | None = None
-        self._too_much: str | None = None  # why new work is refused
-        self._checkpoint_timer: asyncio.TimerHandle | None = None
+        self._checkpoints = Checkpoints(store, log, self.options.checkpoints, self._store_failed)
         self._closed = False
-        store.on_durable = self._checkpointed
-        store.on_error = self._store_failed
 
     @property
     def term(self) -> int:
@@ -160,18 +131,9 @@ class PartitionProcessor:
             return
         self._step_down(PartitionStopped(self.partition, "it closes"))
         self._closed = True
-        if self._checkpoint_timer is not None:
-            self._checkpoint_timer.cancel()
         if self._closing:
             await asyncio.wait(self._closing)
-        if self.failure is None:
-            try:
-                await self._store.flush(self.applied_index)
-            except StoreError as error:
-                logger.warning(
-                    "partition %d: no last checkpoint, the log has what is missing: %s", self.partition, error
-                )
-        await self._store.close()
+        await self._checkpoints.finish()
 
     # ------------------------------------------------------------ taking commands
 
@@ -185,8 +147,8 @@ class PartitionProcessor:
         ``failed`` when that is not known. Raises NotLeader, Overloaded, LogFull, PayloadTooLarge: nothing was taken."""
         if not self.is_leading:
             raise self._not_leading()
-        if self._too_much is not None and type(command) not in UNDER_WAY:
-            raise Overloaded(self._too_much) if self._store.failure is None else LogFull(self._too_much)
+        if self._checkpoints.is_behind and type(command) not in UNDER_WAY:
+            raise self._checkpoints.refusal()
         receipt = None if durable is None and failed is None else Receipt(durable, failed)
         self._proposals.add(command, receipt)
 
@@ -255,7 +217,7 @@ class PartitionProcessor:
         for receipt in receipts:
             if receipt.durable is not None:
                 self._guard(receipt.durable)
-        self._after_apply()
+        self._checkpoints.applied(self.applied_index)
 
     def on_leader(self, term: int) -> None:
         self._elected_term = term
@@ -307,9 +269,14 @@ class PartitionProcessor:
         """Nothing more is applied, and nothing that is half applied reaches the disk."""
         self.failure = error
         logger.error("partition %d stops after entry %d", self.partition, self.applied_index, exc_info=error)
-        if self._checkpoint_timer is not None:
-            self._checkpoint_timer.cancel()
+        self._checkpoints.stop()
         self._step_down(PartitionStopped(self.partition, str(error)))
+
+    def _store_failed(self, failure: StoreFailed) -> None:
+        if self.failure is None:
+            self._stop(failure)
+        if self._on_fatal is not None:
+            self._on_fatal(failure)
 
     # ------------------------------------------------------------ actions
 
@@ -344,45 +311,3 @@ class PartitionProcessor:
     def _report(self, error: Exception) -> None:
         context = {"message": f"partition {self.partition}: an action failed", "exception": error}
         asyncio.get_running_loop().call_exception_handler(context)
-
-    # ------------------------------------------------------------ checkpoints
-
-    def _after_apply(self) -> None:
-        pending = self._store.pending_bytes
-        self._gauge(pending)
-        if pending >= self.options.checkpoint_bytes:
-            self._checkpoint()
-        elif self._checkpoint_timer is None:
-            loop = asyncio.get_running_loop()
-            self._checkpoint_timer = loop.call_later(self.options.checkpoint_seconds, self._checkpoint)
-
-    def _gauge(self, pending: int) -> None:
-        limit = self._store.pending_bytes_max
-        if pending <= limit:
-            self._too_much = None
-        elif self._store.failure is None:
-            self._too_much = f"partition {self.partition}: the tables' disk is {pending} bytes behind, limit {limit}"
-        else:
-            self._too_much = f"partition {self.partition}: {self._store.failure}"
-
-    def _checkpoint(self) -> None:
-        if self._checkpoint_timer is not None:
-            self._checkpoint_timer.cancel()
-            self._checkpoint_timer = None
-        behind = self.applied_index - self._store.durable_index
-        if self._store.is_dirty or behind >= self.options.checkpoint_entries:
-            self._store.checkpoint(self.applied_index)
-
-    def _checkpointed(self, durable_index: int) -> None:
-        if self._closed or self.failure is not None:
-            return
-        self.log.trim(max(0, durable_index - self.options.trim_tail_entries))
-        self._after_apply()
-
-    def _store_failed(self, failure: StoreFull | StoreFailed) -> None:
-        logger.error("partition %d: %s", self.partition, failure)
-        self._gauge(self._store.pending_bytes)
-        if isinstance(failure, StoreFailed) and self.failure is None:
-            self._stop(failure)
-            if self._on_fatal is not None:
-                self._on_fatal(failure)

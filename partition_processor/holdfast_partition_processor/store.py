@@ -17,32 +17,31 @@ space is final: what the page cache says after it can't be trusted, so it is not
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import lmdb
-
 from holdfast_partition_processor.overlay import MISSING, TOMBSTONE, GroupOverlay, Overlay, merge
-from holdfast_partition_processor.row_format import ChecksumMismatch, check_value, encode_value
 from holdfast_partition_processor.store_errors import StoreCorrupted, StoreError, StoreFailed, StoreFull, WrongStore
-from holdfast_partition_processor.stored_table import StoredRow, StoredTable
+from holdfast_partition_processor.store_file import FORMAT_VERSION, StoreFile
+from holdfast_partition_processor.stored_table import StoredRow
 from holdfast_partition_processor.tables import ALL_TABLES, Table
 
 V = TypeVar("V")
 
-FORMAT_VERSION = 1
-__all__ = ["LmdbStore", "StoreCorrupted", "StoreError", "StoreFailed", "StoreFull", "StoreOptions", "WrongStore"]
+__all__ = [
+    "FORMAT_VERSION",
+    "LmdbStore",
+    "StoreCorrupted",
+    "StoreError",
+    "StoreFailed",
+    "StoreFull",
+    "StoreOptions",
+    "WrongStore",
+]
 
-_ABOUT = b"about"  # the named database that says what the file is
-_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-PROBE_BYTES = 256 * 1024
-PROBE_BYTES_MAX = 64 * 1024 * 1024
 _NAMES = tuple(table.name for table in ALL_TABLES)
 
 
@@ -59,21 +58,18 @@ class StoreOptions:
 class LmdbStore:
     """Implements `tables.Storage`."""
 
-    def __init__(self, env: lmdb.Environment, path: Path, options: StoreOptions, executor: Executor | None) -> None:
+    def __init__(self, file: StoreFile, options: StoreOptions, executor: Executor | None) -> None:
         self.options = options
-        self.path = path
-        self.durable_index = 0
+        self.durable_index = file.applied_index
         """The file holds the state after this entry of the log."""
         self.failure: StoreFull | StoreFailed | None = None
         self.on_durable: Callable[[int], None] | None = None
         self.on_error: Callable[[StoreFull | StoreFailed], None] | None = None
         """Told at every failed attempt; after a StoreFailed there are no more."""
-        self._env = env
+        self._file = file
+        self._tables = file.tables
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="store")
         self._owns_executor = executor is None
-        self._tables: dict[str, StoredTable] = {}
-        self._about: Any = None
-        self._reader: Any = None
         self._active = Overlay(_NAMES)
         self._frozen: Overlay | None = None
         self._layers: tuple[Overlay, ...] = (self._active,)  # newest first
@@ -87,50 +83,10 @@ class LmdbStore:
         cls, path: Path, *, partition: int, options: StoreOptions | None = None, executor: Executor | None = None
     ) -> LmdbStore:
         """Make or open the store of ``partition`` in the directory ``path``. ``executor`` runs the checkpoints; with
-        one shared by all partitions of a node they take turns at the disk. Raises WrongStore, StoreCorrupted, OSError.
-        """
+        one shared by all partitions of a node they take turns at the disk. Raises WrongStore, StoreCorrupted,
+        StoreError, OSError."""
         chosen = options or StoreOptions()
-        path.mkdir(parents=True, exist_ok=True)
-        file = path / "data.mdb"
-        map_bytes = max(chosen.map_bytes_initial, 2 * file.stat().st_size if file.exists() else 0)
-        try:
-            env = lmdb.open(
-                str(path), map_size=map_bytes, max_dbs=len(_NAMES) + 1, max_readers=16, readahead=False, meminit=False
-            )
-        except lmdb.Error as error:
-            raise StoreCorrupted(str(file), "(file)", b"", str(error)) from error
-        store = cls(env, path, chosen, executor)
-        try:
-            store._prepare(partition)
-        except lmdb.Error as error:
-            env.close()
-            raise StoreCorrupted(str(file), "(file)", b"", str(error)) from error
-        except BaseException:
-            env.close()
-            raise
-        _sync_directory(path)
-        _sync_directory(path.parent)
-        return store
-
-    def _prepare(self, partition: int) -> None:
-        """Check what the file is before anything is written to it, then open its tables."""
-        with self._env.begin(write=True) as writer:
-            self._about = self._env.open_db(_ABOUT, txn=writer)
-            version = self._read_number(writer, b"format")
-            owner = self._read_number(writer, b"partition")
-            if version is not None and version > FORMAT_VERSION:
-                raise WrongStore(f"{self.path} has format {version}, this release knows up to {FORMAT_VERSION}")
-            if owner is not None and owner != partition:
-                raise WrongStore(f"{self.path} holds partition {owner}, not {partition}")
-            if version is None:
-                self._write_number(writer, b"format", FORMAT_VERSION)
-                self._write_number(writer, b"partition", partition)
-            self.durable_index = self._read_number(writer, b"applied index") or 0
-            for table in ALL_TABLES:
-                handle = self._env.open_db(table.name.encode(), txn=writer)
-                self._tables[table.name] = StoredTable(table, handle, str(self.path))
-        self._env.reader_check()  # places of readers that were killed would keep pages from being used again
-        self._reader = self._env.begin()
+        return cls(StoreFile.open(path, partition, chosen.map_bytes_initial), chosen, executor)
 
     # ------------------------------------------------------------ Storage
 
@@ -145,7 +101,7 @@ class LmdbStore:
                     return None if row is TOMBSTONE else row
                 if overlay.dropped:
                     return None
-        found: V | None = self._tables[name].get(self._reader, group, sub)
+        found: V | None = self._tables[name].get(self._file.reader, group, sub)
         return found
 
     def put(self, table: Table[V], group: bytes, sub: bytes, row: V) -> None:
@@ -208,7 +164,7 @@ class LmdbStore:
                 yield overlay
 
     def _read_transaction(self) -> Any:
-        return self._reader
+        return self._file.reader
 
     # ------------------------------------------------------------ checkpoints
 
@@ -255,8 +211,7 @@ class LmdbStore:
             self._retry.cancel()
         if self._writing is not None:
             await asyncio.wait((self._writing,))
-        self._reader.abort()
-        self._env.close()
+        self._file.close()
         if self._owns_executor:
             self._executor.shutdown(wait=True)
 
@@ -264,31 +219,14 @@ class LmdbStore:
         self._retry = None
         assert self._frozen is not None
         loop = asyncio.get_running_loop()
-        self._writing = loop.run_in_executor(self._executor, self._write, self._frozen, self._frozen_index)
+        self._writing = loop.run_in_executor(self._executor, self._file.write, self._frozen, self._frozen_index)
         self._writing.add_done_callback(self._written)
-
-    def _write(self, frozen: Overlay, applied_index: int) -> None:
-        """On the worker thread."""
-        try:
-            self._write_transaction(frozen, applied_index)
-        except (lmdb.Error, OSError) as error:
-            if _is_about_space(error, self.path, frozen.bytes):
-                raise StoreFull(f"{self.path}: no room for a checkpoint ({error}); free some space") from error
-            raise
-
-    def _write_transaction(self, frozen: Overlay, applied_index: int) -> None:
-        with self._env.begin(write=True) as writer:
-            for name, groups in frozen.tables.items():
-                table = self._tables[name]
-                for group, overlay in groups.items():
-                    table.write(writer, group, overlay)
-            self._write_number(writer, b"applied index", applied_index)
 
     def _written(self, done: asyncio.Future[None]) -> None:
         self._writing = None
         error = done.exception()
         if error is None:
-            self._renew_reader()
+            self._file.renew_reader()
             self._frozen = None
             self._layers = (self._active,)
             self.durable_index = self._frozen_index
@@ -296,8 +234,8 @@ class LmdbStore:
             self._retry_seconds = self.options.retry_seconds_min
             if self.on_durable is not None:
                 self.on_durable(self.durable_index)
-        elif isinstance(error, lmdb.MapFullError):
-            self._grow()
+        elif self._file.must_grow:
+            self._file.grow()
             self._begin_write()
         elif isinstance(error, StoreFull):
             self.failure = error
@@ -306,62 +244,11 @@ class LmdbStore:
             self._retry_seconds = min(2 * self._retry_seconds, self.options.retry_seconds_max)
             self._tell(self.failure)
         else:
-            self.failure = StoreFailed(f"{self.path}: a checkpoint failed: {error!r}; restart to recover from the log")
+            why = f"{self._file.path}: a checkpoint failed: {error}; restart to recover from the log"
+            self.failure = StoreFailed(why)
             self.failure.__cause__ = error
             self._tell(self.failure)
 
     def _tell(self, failure: StoreFull | StoreFailed) -> None:
         if self.on_error is not None:
             self.on_error(failure)
-
-    def _renew_reader(self) -> None:
-        """An old reader would keep LMDB from using freed pages again, and the file would grow."""
-        self._reader.abort()
-        self._reader = self._env.begin()
-
-    def _grow(self) -> None:
-        """No transaction may be open: the map moves. On the event loop, so that no reader looks at the old one."""
-        self._reader.abort()
-        self._env.set_mapsize(2 * self._env.info()["map_size"])
-        self._reader = self._env.begin()
-
-    # ------------------------------------------------------------ what the file says of itself
-
-    def _read_number(self, reader: Any, name: bytes) -> int | None:
-        value = reader.get(name, db=self._about)
-        if value is None:
-            return None
-        try:
-            return int.from_bytes(check_value(name, value), "big")
-        except ChecksumMismatch:
-            raise StoreCorrupted(str(self.path), "about", name, "checksum mismatch") from None
-
-    def _write_number(self, writer: Any, name: bytes, number: int) -> None:
-        writer.put(name, encode_value(name, b"", b"", number.to_bytes(8, "big")), db=self._about)
-
-
-def _is_about_space(error: BaseException, directory: Path, size: int) -> bool:
-    """LMDB turns a short write, which is how most full disks show themselves first, into EIO: so ask the disk."""
-    codes = [code for code in (*_SPACE, errno.EIO) if os.strerror(code) in str(error)]
-    if isinstance(error, lmdb.DiskError) or any(code in _SPACE for code in codes):
-        return True
-    return isinstance(error, lmdb.Error) and errno.EIO in codes and not _has_room(directory, size)
-
-
-def _has_room(directory: Path, size: int) -> bool:
-    try:
-        with tempfile.TemporaryFile(dir=directory) as probe:
-            for _ in range(max(1, min(size, PROBE_BYTES_MAX) // PROBE_BYTES)):
-                probe.write(bytes(PROBE_BYTES))
-            os.fsync(probe.fileno())
-    except OSError as error:
-        return error.errno not in _SPACE
-    return True
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

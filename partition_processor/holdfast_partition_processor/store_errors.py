@@ -4,20 +4,21 @@ from __future__ import annotations
 
 
 class StoreError(Exception):
-    """The tables of a partition can't be used as asked. The message is for people."""
-
-
-class StoreCorrupted(StoreError):
-    """What was read is not what was written."""
-
-    def __init__(self, path: str, table: str, key: bytes, what: str) -> None:
-        super().__init__(f"{path}: table {table}, key {key.hex()}: {what}; the row can't be trusted")
-        self.table = table
-        self.key = key
+    """The tables of a partition can't be used as asked."""
 
 
 class WrongStore(StoreError):
     """The directory belongs to another partition, or a newer release wrote it."""
+
+
+class StoreCorrupted(StoreError):
+    """What was read is not what was written. ``table`` and ``key`` are empty when it is the file as a whole."""
+
+    def __init__(self, path: str, what: str, table: str = "", key: bytes = b"") -> None:
+        where = f"table {table}, key {key.hex()}: " if table else ""
+        super().__init__(f"{path}: {where}{what}; it can't be trusted")
+        self.table = table
+        self.key = key
 
 
 class StoreFull(StoreError):

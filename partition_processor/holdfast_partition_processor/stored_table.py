@@ -24,17 +24,21 @@ CHUNK_BYTES_MAX = 1024 * 1024
 
 
 class StoredTable:
-    def __init__(self, table: Table[Any], db: Any, path: str) -> None:
+    def __init__(self, table: Table[Any], db: Any, path: str, library_error: type[Exception]) -> None:
         self.name = table.name
         self._db = db
         self._path = path
+        self._library_error = library_error  # what LMDB raises when it meets a damaged page
         self._encode = table.encoder().encode
         self._decode = table.decoder().decode
 
     def get(self, reader: Any, group: bytes, sub: bytes) -> Any | None:
         """Raises StoreCorrupted."""
         key = rf.group_prefix(group) + rf.sub_in_key(sub)
-        value = reader.get(key, db=self._db)
+        try:
+            value = reader.get(key, db=self._db)
+        except self._library_error as error:
+            raise StoreCorrupted(self._path, str(error), self.name, key) from error
         if value is None:
             return None
         body = self._checked(key, value)
@@ -73,9 +77,12 @@ class StoredTable:
         seek = rf.group_seek(first)
         cluster: list[bytes] = []
         while True:
-            with reader().cursor(self._db) as cursor:
-                found = cursor.set_range(seek)
-                key, value = cursor.item() if found else (b"", b"")
+            try:
+                with reader().cursor(self._db) as cursor:
+                    found = cursor.set_range(seek)
+                    key, value = cursor.item() if found else (b"", b"")
+            except self._library_error as error:
+                raise StoreCorrupted(self._path, str(error), self.name, seek) from error
             if not found or not key.startswith(fence):
                 break
             group, hashed = rf.group_in_key(key)
@@ -111,35 +118,44 @@ class StoredTable:
     def _chunks(self, reader: Callable[[], Any], prefix: bytes, seek: bytes) -> Iterator[tuple[bytes, bytes]]:
         rows_max = CHUNK_ROWS_FIRST
         while True:
-            chunk: list[tuple[bytes, bytes]] = []
-            size = 0
-            with reader().cursor(self._db) as cursor:
-                found = cursor.set_range(seek)
-                while found and len(chunk) < rows_max and size < CHUNK_BYTES_MAX:
-                    key, value = cursor.item()
-                    if not key.startswith(prefix):
-                        found = False
-                        break
-                    chunk.append((key, value))
-                    size += len(value)
-                    found = cursor.next()
+            try:
+                chunk, more = self._chunk(reader(), prefix, seek, rows_max)
+            except self._library_error as error:
+                raise StoreCorrupted(self._path, str(error), self.name, seek) from error
             yield from chunk
-            if not found:
+            if not more:
                 return
             seek = chunk[-1][0] + b"\x00"
             rows_max = min(4 * rows_max, CHUNK_ROWS_MAX)
+
+    def _chunk(self, reader: Any, prefix: bytes, seek: bytes, rows_max: int) -> tuple[list[tuple[bytes, bytes]], bool]:
+        """Rows from ``seek`` on, and whether there may be more behind them."""
+        chunk: list[tuple[bytes, bytes]] = []
+        size = 0
+        with reader.cursor(self._db) as cursor:
+            found = cursor.set_range(seek)
+            while found:
+                key, value = cursor.item()
+                if not key.startswith(prefix):
+                    break
+                chunk.append((key, value))
+                size += len(value)
+                if len(chunk) == rows_max or size >= CHUNK_BYTES_MAX:
+                    return chunk, True
+                found = cursor.next()
+        return chunk, False
 
     def _checked(self, key: bytes, value: bytes) -> bytes:
         try:
             return rf.check_value(key, value)
         except rf.ChecksumMismatch:
-            raise StoreCorrupted(self._path, self.name, key, "checksum mismatch") from None
+            raise StoreCorrupted(self._path, "checksum mismatch", self.name, key) from None
 
     def _row(self, key: bytes, body: bytes) -> Any:
         try:
             return self._decode(body)
         except msgspec.DecodeError as error:
-            raise StoreCorrupted(self._path, self.name, key, f"not a row of this release: {error}") from error
+            raise StoreCorrupted(self._path, f"not a row of this release: {error}", self.name, key) from error
 
 
 class StoredRow:

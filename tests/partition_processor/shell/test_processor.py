@@ -9,6 +9,7 @@ import pytest
 
 from holdfast_log.types import Entry, EntryKind, LogFull, NotLeader, Overloaded, PayloadTooLarge
 from holdfast_partition_processor.action import InvocationCompleted, Outcome, Reply
+from holdfast_partition_processor.checkpoints import CheckpointOptions, Store
 from holdfast_partition_processor.command import (
     Command,
     Deployment,
@@ -24,7 +25,7 @@ from holdfast_partition_processor.command import (
 from holdfast_partition_processor.leadership import Host, LeaderDuties
 from holdfast_partition_processor.memory_storage import digest
 from holdfast_partition_processor.memory_store import MemoryStore
-from holdfast_partition_processor.processor import PartitionProcessor, PartitionStopped, ProcessorOptions, Store
+from holdfast_partition_processor.processor import PartitionProcessor, PartitionStopped, ProcessorOptions
 from holdfast_partition_processor.proposals import ProposalLimits
 from holdfast_partition_processor.store import LmdbStore, StoreError, StoreFailed, StoreOptions
 from tests.partition_processor.shell.fakes import (
@@ -373,7 +374,7 @@ async def test_closing_takes_a_checkpoint_and_tells_who_waits(tmp_path: Path) ->
 
 
 async def test_the_log_is_trimmed_up_to_the_durable_checkpoint_less_a_tail(tmp_path: Path) -> None:
-    options = ProcessorOptions(checkpoint_seconds=0.01, trim_tail_entries=3)
+    options = ProcessorOptions(checkpoints=CheckpointOptions(seconds=0.01, log_tail_entries=3))
     f = leading(LmdbStore.open(tmp_path, partition=0), options)
     for number in range(10):
         f.processor.submit(invoke(number))
@@ -384,7 +385,7 @@ async def test_the_log_is_trimmed_up_to_the_durable_checkpoint_less_a_tail(tmp_p
 
 
 async def test_much_that_changed_is_written_at_once_and_nothing_when_nothing_did(tmp_path: Path) -> None:
-    options = ProcessorOptions(checkpoint_seconds=0.02, checkpoint_bytes=1000)
+    options = ProcessorOptions(checkpoints=CheckpointOptions(seconds=0.02, pending_bytes=1000))
     f = leading(LmdbStore.open(tmp_path, partition=0), options)
     await asyncio.sleep(0.1)
     assert f.processor.durable_index == 0
@@ -418,8 +419,8 @@ async def test_a_disk_that_fails_is_fatal_and_nothing_is_acknowledged_after_it(
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(store, "_write", fail)
-    f = leading(store, ProcessorOptions(checkpoint_seconds=0.01))
+    monkeypatch.setattr(store._file, "write", fail)
+    f = leading(store, ProcessorOptions(checkpoints=CheckpointOptions(seconds=0.01)))
     waiter = FakeWaiter()
     f.processor.submit(invoke(1))
     await f.commit()

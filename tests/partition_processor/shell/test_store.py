@@ -248,8 +248,8 @@ async def test_another_partitions_store_is_refused(tmp_path: Path) -> None:
 
 async def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     store = LmdbStore.open(tmp_path, partition=1)
-    with store._env.begin(write=True) as writer:
-        store._write_number(writer, b"format", FORMAT_VERSION + 1)
+    with store._file._env.begin(write=True) as writer:
+        store._file._write_number(writer, b"format", FORMAT_VERSION + 1)
     await store.close()
     with pytest.raises(WrongStore, match="format 2, this release knows up to 1"):
         LmdbStore.open(tmp_path, partition=1)
@@ -294,7 +294,7 @@ async def test_an_error_of_the_disk_is_final(store: LmdbStore, monkeypatch: pyte
     def fail(*_: object) -> None:
         raise lmdb.Error("mdb_txn_commit: Input/output error")
 
-    monkeypatch.setattr(store, "_write", fail)
+    monkeypatch.setattr(store._file, "write", fail)
     store.put(STATE, b"o", b"k", b"v")
     with pytest.raises(StoreFailed, match="Input/output"):
         await store.flush(1)

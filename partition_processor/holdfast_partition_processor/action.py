@@ -6,41 +6,41 @@ tables hold what is needed to derive it again when a replica becomes leader (run
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
+
+import msgspec
 
 from holdfast_partition_processor.command import Failure, Message
 from holdfast_partition_processor.invocation import Invocation
 
 
-@dataclass(frozen=True, slots=True)
-class StartAttempt:
+class StartAttempt(msgspec.Struct, frozen=True):
     """Run the next attempt of this invocation. ``journal`` holds its frames when they are at hand, so that a first
-    attempt reads nothing; otherwise they are read from the tables."""
+    attempt reads nothing; otherwise they are read from the tables. By then there may be more than the row says: those
+    are notifications that ForwardNotifications hands over as well, see ``first_index`` there."""
 
     invocation: Invocation
     journal: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AbortAttempt:
+class AbortAttempt(msgspec.Struct, frozen=True):
     """Whatever attempt of this invocation is under way is over: close its stream, forget it."""
 
     id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardNotifications:
-    """These frames were appended to the journal: hand them to the attempt, if it is under way."""
+class ForwardNotifications(msgspec.Struct, frozen=True):
+    """These frames were appended to the journal: hand them to the attempt, if it is under way. ``first_index`` is the
+    place of the first of them in the journal: an attempt that was sent that many frames at its start or more has it."""
 
     id: bytes
     attempt: int
     frames: bytes
+    first_index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class EffectsStored:
+class EffectsStored(msgspec.Struct, frozen=True):
     """So many bytes of frames of this attempt are in the log now: give the endpoint credit for them."""
 
     id: bytes
@@ -48,8 +48,7 @@ class EffectsStored:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class InvocationCompleted:
+class InvocationCompleted(msgspec.Struct, frozen=True):
     """Answer whoever waits for this invocation on this node. Exactly one of value and failure is set."""
 
     id: bytes
@@ -66,10 +65,10 @@ class Outcome(Enum):
     ALREADY_COMPLETED = "already completed"
     NOT_COMPLETED = "not completed"
     CONFLICT = "conflict"
+    INVALID = "invalid"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """The answer to a command that carried a correlation number."""
 
     request: int
@@ -77,14 +76,12 @@ class Reply:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(msgspec.Struct, frozen=True):
     due_ms: int
     timer: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ship:
+class Ship(msgspec.Struct, frozen=True):
     """A message was put into the outbox."""
 
     target: int
@@ -92,8 +89,7 @@ class Ship:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class DeploymentsChanged:
+class DeploymentsChanged(msgspec.Struct, frozen=True):
     """Partition 0: read the registry tables again. Followers carry this out as well: it is only a view."""
 
 

@@ -63,7 +63,9 @@ class Invoke(msgspec.Struct, frozen=True, array_like=True, tag=1):
     target: Target
     input: bytes  # body of the InputCommand frame: headers and value
     by: InvokedBy = InvokedBy.INGRESS
-    by_id: bytes = b""
+    by_id: bytes = (
+        b""  # the calling invocation; of an ingress what tells this call from others, if it may send it again
+    )
     sink: ResponseSink | None = None
     idempotency_key: str | None = None
     execute_at_ms: int = 0  # 0: now

@@ -49,10 +49,22 @@ def invocation_id_of(target: Target, idempotency_key: str | None, fresh: bytes) 
     return routed + fresh[8:]
 
 
-def derived_fresh_id(caller: bytes, completion_id: int) -> bytes:
+def workflow_id(name: str, key: str) -> bytes:
+    """The id of the one run of a workflow key."""
+    return invocation_id_of(Target(name, "", key, HandlerType.WORKFLOW_RUN), None, b"")
+
+
+def idempotent_id(service: str, key: str | None, handler: str, idempotency_key: str) -> bytes:
+    """The id of the call with that idempotency key."""
+    kind = HandlerType.SERVICE if key is None else HandlerType.EXCLUSIVE
+    return invocation_id_of(Target(service, handler, key, kind), idempotency_key, b"")
+
+
+def derived_fresh_id(caller: bytes, completion_id: int, incarnation: int = 0) -> bytes:
     """The 24 bytes for a call made by invocation ``caller``: a function of the log alone, so that every replica
-    that applies the call gives it the same id. The unique part keeps the caller's time order."""
-    digest = _hash(18, b"call", caller.hex(), str(completion_id))
+    that applies the call gives it the same id. ``incarnation`` is the caller's: when it was purged and begins anew
+    under the same id, its calls are others. The unique part keeps the caller's time order."""
+    digest = _hash(18, b"call", caller.hex(), str(completion_id), str(incarnation))
     return digest[:8] + caller[8:14] + digest[8:18]
 
 

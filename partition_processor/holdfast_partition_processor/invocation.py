@@ -12,7 +12,8 @@
                                               COMPLETED
 
 Every way into INVOKED begins a new attempt: ``attempt`` counts up in the same step, so that what an earlier attempt
-still sends is recognised and ignored. Cancel and kill lead to COMPLETED from everywhere.
+still sends is recognised and ignored. Kill leads to COMPLETED from everywhere; cancel does so at once while nothing has
+run yet, and otherwise lets the handler end it: what is BACKING_OFF or PAUSED begins another attempt for that.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from holdfast_partition_processor.command import Failure, InvokedBy, ResponseSin
 
 
 class Status(IntEnum):
+    """The numbers are stored."""
+
     SCHEDULED = 1
     INBOXED = 2
     INVOKED = 3
@@ -89,3 +92,8 @@ class Invocation(msgspec.Struct, frozen=True, array_like=True):
     completed_ms: int = 0
     failure: Failure | None = None  # result, when it is one; a value has a row of its own
     journal_purged: bool = False
+    incarnation: int = 0  # log index of its Invoke: tells it from an earlier, purged one with the same id
+    replayed: int = 0  # journal_length when the current attempt began: the endpoint has seen so much for sure
+    output_index: int = 0  # journal index of the last Output command, 0: none yet
+    sleeps: int = 0  # rows in TIMERS for sleeps that are not over
+    object_purged: bool = False  # a completed workflow's state and promises are gone already

@@ -9,19 +9,19 @@ table                 group                  sub                             row
 ====================  =====================  ==============================  =================================
 INVOCATIONS           b""                    sortable invocation id          Invocation
 JOURNAL               invocation id          index u32                       Frame (raw frame, time)
-COMPLETED_COMMANDS    invocation id          completion id u32               index of its notification
-OUTPUT                b""                    invocation id                   value bytes
+COMPLETED_COMMANDS    invocation id          completion id u32, or signal    index of its (last) notification
+OUTPUT                b""                    sortable invocation id          value bytes of a completed one
 STATE                 object                 state key                       value bytes
 PROMISES              object                 promise name                    Promise
 RUNNING               b""                    invocation id                   empty; status is INVOKED
-LOCKS                 b""                    object                          id of the invocation that holds it
+LOCKS                 b""                    object                          Lock: who holds it, how many wait
 INBOX                 object                 sequence u64                    invocation id
 CHILDREN              invocation id          completion id u32               id of the invocation called
 TIMERS                b""                    due u64, kind u8, id, extra u32 empty
 OUTBOX                target partition u16   sequence u64                    Message
-DEDUP                 b""                    source partition u16            highest sequence
+DEDUP                 b""                    source partition u16            highest sequence applied
 DEPLOYMENTS           b""                    deployment id                   Deployment
-META                  b""                    name                            int
+META                  b""                    name                            int: counters of inbox and outbox
 ====================  =====================  ==============================  =================================
 
 ``object`` is service and key, each behind its length. All numbers are big-endian, so that they sort.
@@ -56,6 +56,13 @@ class Promise(msgspec.Struct, frozen=True, array_like=True):
     waiting: tuple[ResponseSink, ...] = ()
 
 
+class Lock(msgspec.Struct, frozen=True, array_like=True):
+    """``waiting``: rows in the object's inbox, so that freeing an object that nobody waits for scans nothing."""
+
+    holder: bytes
+    waiting: int = 0
+
+
 @dataclass(frozen=True)
 class Table(Generic[V]):
     """A table's name in the storage and the type of its rows."""
@@ -77,7 +84,7 @@ OUTPUT: Table[bytes] = Table("output", bytes)
 STATE: Table[bytes] = Table("state", bytes)
 PROMISES: Table[Promise] = Table("promises", Promise)
 RUNNING: Table[bytes] = Table("running", bytes)
-LOCKS: Table[bytes] = Table("locks", bytes)
+LOCKS: Table[Lock] = Table("locks", Lock)
 INBOX: Table[bytes] = Table("inbox", bytes)
 CHILDREN: Table[bytes] = Table("children", bytes)
 TIMERS: Table[bytes] = Table("timers", bytes)
@@ -116,7 +123,7 @@ class Storage(Protocol):
 
 def sortable_id(invocation_id: bytes) -> bytes:
     """The invocation id with its time-ordered part first: fresh invocations are then appended at one place of the
-    tree instead of all over it. Its own inverse up to lengths: see `from_sortable_id`."""
+    tree instead of all over it. `from_sortable_id` is its inverse."""
     return invocation_id[8:] + invocation_id[:8]
 
 
@@ -132,7 +139,7 @@ def object_group(service: str, key: str) -> bytes:
 def service_prefix(service: str) -> bytes:
     """Prefix of the groups of all keys of a service."""
     raw = service.encode()
-    return len(raw).to_bytes(2, "big") + raw
+    return len(raw).to_bytes(4, "big") + raw
 
 
 def key_of_group(service: str, group: bytes) -> str:

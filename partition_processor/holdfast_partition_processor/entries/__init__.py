@@ -1,42 +1,86 @@
-"""What each journal command does when it is appended: one module per kind, one function per command.
+"""What each journal command does when it is appended: one module per command, and this table of them.
 
-Every function has the form ``(turn, live, frame) -> None`` and is called after the command's frame was appended. A body
-that does not decode raises google.protobuf's DecodeError, which fails the attempt.
+Each module has ``parse``, which reads a body and says what is wrong with it (InvalidFrame), and ``apply``, which
+parses, appends the command to the journal unmodified, and then carries out its effect. So nothing of a frame that
+can't be applied is stored. Who may send what:
+
+=============  ==================================================================
+state reads    handlers of virtual objects and workflows
+state writes   exclusive handlers of virtual objects, and a workflow's run
+promises       all handlers of workflows
+the rest       every handler
+=============  ==================================================================
 """
 
-from collections.abc import Callable, Mapping
+from __future__ import annotations
 
-from holdfast_partition_processor.command import StoredFrame
-from holdfast_partition_processor.entries import attach, awakeable, call, promise, run, signal, sleep, state
-from holdfast_partition_processor.turn import Live, Turn
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from google.protobuf.message import Message
+
+from holdfast_partition_processor.command import HandlerType, StoredFrame
+from holdfast_partition_processor.entries import (
+    attach_invocation,
+    call,
+    clear_all_state,
+    clear_state,
+    complete_awakeable,
+    complete_promise,
+    get_eager_state,
+    get_eager_state_keys,
+    get_invocation_output,
+    get_lazy_state,
+    get_lazy_state_keys,
+    get_promise,
+    one_way_call,
+    output,
+    peek_promise,
+    run,
+    send_signal,
+    set_state,
+    sleep,
+)
+from holdfast_partition_processor.live import Live
+from holdfast_partition_processor.turn import Turn
 from holdfast_proto.framing import MessageType as M
 
-Effect = Callable[[Turn, Live, StoredFrame], None]
+
+class Entry(NamedTuple):
+    """``refusal`` completes the sentence that tells a handler not among ``handlers`` why."""
+
+    parse: Callable[[bytes], Message]
+    apply: Callable[[Turn, Live, StoredFrame], None]
+    handlers: frozenset[HandlerType]
+    refusal: str
 
 
-def journal_only(turn: Turn, live: Live, frame: StoredFrame) -> None:
-    """The command has no effect but to stand in the journal."""
+_ALL = frozenset(HandlerType)
+_KEYED = _ALL - {HandlerType.SERVICE}
+_WRITERS = frozenset({HandlerType.EXCLUSIVE, HandlerType.WORKFLOW_RUN})
+_WORKFLOW = frozenset({HandlerType.WORKFLOW_RUN, HandlerType.WORKFLOW_SHARED})
+_NO_STATE = "a service without keys has no state"
+_READ_ONLY = "state is written by exclusive handlers of virtual objects and by a workflow's run only"
+_NO_PROMISES = "only workflows have promises"
 
-
-EFFECTS: Mapping[int, Effect] = {
-    M.OUTPUT: journal_only,
-    M.GET_LAZY_STATE: state.get_lazy,
-    M.SET_STATE: state.set_one,
-    M.CLEAR_STATE: state.clear_one,
-    M.CLEAR_ALL_STATE: state.clear_all,
-    M.GET_LAZY_STATE_KEYS: state.get_lazy_keys,
-    M.GET_EAGER_STATE: journal_only,
-    M.GET_EAGER_STATE_KEYS: journal_only,
-    M.GET_PROMISE: promise.get,
-    M.PEEK_PROMISE: promise.peek,
-    M.COMPLETE_PROMISE: promise.complete,
-    M.SLEEP: sleep.sleep,
-    M.CALL: call.call,
-    M.ONE_WAY_CALL: call.one_way_call,
-    M.SEND_SIGNAL: signal.send,
-    M.RUN: journal_only,
-    M.ATTACH_INVOCATION: attach.attach,
-    M.GET_INVOCATION_OUTPUT: attach.get_output,
-    M.COMPLETE_AWAKEABLE: awakeable.complete,
+ENTRIES: Mapping[int, Entry] = {
+    M.OUTPUT: Entry(output.parse, output.apply, _ALL, ""),
+    M.GET_LAZY_STATE: Entry(get_lazy_state.parse, get_lazy_state.apply, _KEYED, _NO_STATE),
+    M.SET_STATE: Entry(set_state.parse, set_state.apply, _WRITERS, _READ_ONLY),
+    M.CLEAR_STATE: Entry(clear_state.parse, clear_state.apply, _WRITERS, _READ_ONLY),
+    M.CLEAR_ALL_STATE: Entry(clear_all_state.parse, clear_all_state.apply, _WRITERS, _READ_ONLY),
+    M.GET_LAZY_STATE_KEYS: Entry(get_lazy_state_keys.parse, get_lazy_state_keys.apply, _KEYED, _NO_STATE),
+    M.GET_EAGER_STATE: Entry(get_eager_state.parse, get_eager_state.apply, _KEYED, _NO_STATE),
+    M.GET_EAGER_STATE_KEYS: Entry(get_eager_state_keys.parse, get_eager_state_keys.apply, _KEYED, _NO_STATE),
+    M.GET_PROMISE: Entry(get_promise.parse, get_promise.apply, _WORKFLOW, _NO_PROMISES),
+    M.PEEK_PROMISE: Entry(peek_promise.parse, peek_promise.apply, _WORKFLOW, _NO_PROMISES),
+    M.COMPLETE_PROMISE: Entry(complete_promise.parse, complete_promise.apply, _WORKFLOW, _NO_PROMISES),
+    M.SLEEP: Entry(sleep.parse, sleep.apply, _ALL, ""),
+    M.CALL: Entry(call.parse, call.apply, _ALL, ""),
+    M.ONE_WAY_CALL: Entry(one_way_call.parse, one_way_call.apply, _ALL, ""),
+    M.SEND_SIGNAL: Entry(send_signal.parse, send_signal.apply, _ALL, ""),
+    M.RUN: Entry(run.parse, run.apply, _ALL, ""),
+    M.ATTACH_INVOCATION: Entry(attach_invocation.parse, attach_invocation.apply, _ALL, ""),
+    M.GET_INVOCATION_OUTPUT: Entry(get_invocation_output.parse, get_invocation_output.apply, _ALL, ""),
+    M.COMPLETE_AWAKEABLE: Entry(complete_awakeable.parse, complete_awakeable.apply, _ALL, ""),
 }
-propose_run_completion = run.propose_completion

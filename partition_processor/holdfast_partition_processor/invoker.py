@@ -156,6 +156,8 @@ class Invoker:
         attempt = self._attempts.get(action.id)
         if attempt is None or attempt.invocation.attempt != action.attempt or attempt.stream is None:
             return
+        if attempt.stored_bytes + action.size > attempt.submitted_bytes:
+            return  # not ours: of an invocation that had the same id, was purged, and came again
         attempt.stored_bytes += action.size
         attempt.quiet_since_ms = self._quiet_clock_ms
         attempt.stream.consumed(action.size)
@@ -292,7 +294,8 @@ class Invoker:
 
     def _store(self, attempt: Attempt, received: Received) -> None:
         invocation = attempt.invocation
-        command = Effects(invocation.id, invocation.attempt, tuple(received.stored), attempt.pin)
+        frames = tuple(received.stored)
+        command = Effects(invocation.id, invocation.attempt, frames, attempt.pin, invocation.incarnation)
         attempt.pin = ""
         attempt.submitted_bytes += sum(len(frame.body) + 8 for frame in received.stored)
         if received.commands:
@@ -340,7 +343,9 @@ class Invoker:
             attempt.stream.reset(failure.code, words.message)
             attempt.stream = None
         logger.debug("attempt %d of %s failed: %s", invocation.attempt, invocation.id.hex(), words.message)
-        command = AttemptFailed(invocation.id, invocation.attempt, words, decided, attempt.pin, *related)
+        command = AttemptFailed(
+            invocation.id, invocation.attempt, words, decided, attempt.pin, *related, invocation.incarnation
+        )
         self._submit(attempt, command, last=True)
 
     # ------------------------------------------------------------ handing over

@@ -71,7 +71,12 @@ class Connection:
         self.endpoint = endpoint
         self.streams: dict[int, Seen] = {}
         self.session_credit = 0  # granted to us on stream 0 since the hello
-        self.write_raw = write
+        self._write = write
+        self._writing = asyncio.Lock()
+
+    async def write_raw(self, data: bytes) -> None:
+        async with self._writing:  # gRPC takes one message at a time
+            await self._write(data)
 
     async def send(self, *pairs: tuple[int, bytes]) -> None:
         """One flush."""
@@ -134,7 +139,7 @@ class FakeEndpoint:
         await self._server.start()
 
     async def stop(self) -> None:
-        for task in list(self.tasks):
+        for task in self.tasks - {asyncio.current_task()}:
             task.cancel()
         if self._server is not None:
             await self._server.stop(None)
@@ -147,18 +152,26 @@ class FakeEndpoint:
             await asyncio.sleep(3600)
         raw = self.hello if isinstance(self.hello, bytes) else ep.SessionFlush(hello=self.hello).SerializeToString()
         await context.write(raw)
+        crash: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        reading = asyncio.ensure_future(self._read(requests, connection, crash))
+        await asyncio.wait({reading, crash}, return_when=asyncio.FIRST_COMPLETED)
+        reading.cancel()
+        if crash.done():
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the process died")
+
+    async def _read(self, requests: AsyncIterator[bytes], connection: Connection, crash: asyncio.Future[None]) -> None:
         async for request in requests:
             flush = ep.SessionFlush.FromString(request)
             for stream_id, data in zip(flush.stream_ids, flush.frames, strict=True):
                 opened = connection.take(stream_id, data)
                 if opened is not None:
                     script = self.scripts.get(opened.opening.handler, greet)
-                    task = asyncio.get_running_loop().create_task(self._run(script, connection, opened, context))
+                    task = asyncio.ensure_future(self._run(script, connection, opened, crash))
                     self.tasks.add(task)
                     task.add_done_callback(self.tasks.discard)
 
-    async def _run(self, script: Script, connection: Connection, seen: Seen, context: Any) -> None:
+    async def _run(self, script: Script, connection: Connection, seen: Seen, crash: asyncio.Future[None]) -> None:
         try:
             await script(connection, seen)
         except ConnectionAbortedError:
-            context.cancel()  # the script asks for a crash: the session is cut in the middle
+            crash.set_result(None)  # the script asks for a crash: the session is cut in the middle

@@ -54,12 +54,12 @@ class Host:
         self.now_ms = clock_ms
 
     def submit(self, command: Effects | AttemptFailed) -> None:
-        """Raises NotLeader, nothing else: work under way is never refused for want of room."""
+        """Raises NotLeader; Overloaded when so much waits for the log that attempts must be slowed down;
+        PayloadTooLarge for a frame that fits into no entry. Then nothing was taken."""
         if self._closed:  # also when this node leads again: attempts of an earlier term are not those of this one
             raise NotLeader(self._processor.partition, None)
         if isinstance(command, Effects) and len(command.frames) > 1:
-            for part in _split(command):
-                self._processor.submit(part)
+            self._processor.submit_all(_split(command))
         else:
             self._processor.submit(command)
 

@@ -150,7 +150,13 @@ class PartitionProcessor:
         if self._checkpoints.is_behind and type(command) not in UNDER_WAY:
             raise self._checkpoints.refusal()
         receipt = None if durable is None and failed is None else Receipt(durable, failed)
-        self._proposals.add(command, receipt)
+        self._proposals.add((command,), receipt)
+
+    def submit_all(self, commands: Sequence[Command]) -> None:
+        """As `submit`: all of them, in this order, or none. They may come to stand in several entries."""
+        if not self.is_leading:
+            raise self._not_leading()
+        self._proposals.add(commands, None)
 
     def next_request(self, waiter: Waiter) -> int:
         """A number for a command's ``request``; ``waiter`` gets the reply that carries it. Raises NotLeader."""

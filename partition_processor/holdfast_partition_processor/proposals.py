@@ -14,9 +14,9 @@ is kept, and applied when the entry is committed: the leader decodes no entry of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from holdfast_log.types import (
     PAYLOAD_BYTES_MAX,
@@ -41,13 +41,15 @@ from holdfast_partition_processor.command import (
 )
 
 UNDER_WAY = frozenset({Effects, AttemptFailed, TimerFired, OutboxShipped})
-"""What finishes work that was accepted. It is never refused for want of room: its own sources bound it (the credit of
-endpoints, one batch of timers at a time), and to refuse it would keep the room from becoming free."""
+"""What finishes work that was accepted: to refuse it would keep room from becoming free. Timers and receipts of the
+outbox are bounded by their sources; what attempts send has a limit of its own, far above that of new work."""
+FROM_ATTEMPTS = frozenset({Effects, AttemptFailed})
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 """A batch is closed when it reaches this, so that one entry neither fills the log's window nor blocks the loop long."""
 BATCH_COMMANDS_MAX = 2_048
-BATCH_HEADER_BYTES = 32
+COMMAND_BYTES_MAX = PAYLOAD_BYTES_MAX - 32
+"""What is left of an entry beside the batch's own fields."""
 RETRY_SECONDS = 0.2
 """After the log refused a batch (disk full)."""
 
@@ -56,6 +58,8 @@ RETRY_SECONDS = 0.2
 class ProposalLimits:
     commands_max: int = 50_000
     bytes_max: int = 32 * 1024 * 1024
+    attempts_bytes_max: int = 128 * 1024 * 1024
+    """For what attempts send. Their invokers hold it back then, and give endpoints no more credit."""
 
 
 class Receipt(NamedTuple):
@@ -101,17 +105,22 @@ class Proposals:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def add(self, command: Command, receipt: Receipt | None) -> None:
-        """Raises Overloaded, LogFull, PayloadTooLarge, or msgspec's error for a command that can't be encoded; then
-        nothing was taken."""
-        encoded, twin = encode_command(command)
-        size = len(encoded)
-        if size > PAYLOAD_BYTES_MAX - BATCH_HEADER_BYTES:
-            raise PayloadTooLarge(size, PAYLOAD_BYTES_MAX - BATCH_HEADER_BYTES)
-        if type(command) not in UNDER_WAY:
-            self._check_room(size)
-        self._waiting.append(Waiting(encoded, twin, receipt))
-        self._waiting_bytes += size
+    def add(self, commands: Sequence[Command], receipt: Receipt | None) -> None:
+        """All of them or none; ``receipt`` is for the last. Raises Overloaded, LogFull, PayloadTooLarge, or msgspec's
+        error for a command that can't be encoded."""
+        added: list[Waiting] = []
+        total = 0
+        for command in commands:
+            encoded, twin = encode_command(command)
+            added.append(Waiting(encoded, twin, None))
+            total += len(encoded)
+            if len(encoded) > COMMAND_BYTES_MAX:
+                raise PayloadTooLarge(len(encoded), COMMAND_BYTES_MAX)
+        self._check_room(type(commands[0]), total)
+        if receipt is not None:
+            added[-1] = added[-1]._replace(receipt=receipt)
+        self._waiting += added
+        self._waiting_bytes += total
         if not self._flush_scheduled and self._retry is None:
             self._flush_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush_turn)
@@ -152,14 +161,20 @@ class Proposals:
             if receipt.failed is not None:
                 receipt.failed()
 
-    def _check_room(self, size: int) -> None:
-        partition, limits = self._log.partition, self._limits
-        if self._full is not None:
+    def _check_room(self, kind: type, size: int) -> None:
+        limits, waiting = self._limits, self._waiting_bytes
+        if kind in UNDER_WAY:
+            if kind in FROM_ATTEMPTS and waiting > limits.attempts_bytes_max:
+                self._overloaded(f"{limits.attempts_bytes_max} bytes", "attempts_bytes_max")
+        elif self._full is not None:
             raise LogFull(self._full)
-        if len(self._waiting) >= limits.commands_max:
-            raise Overloaded(f"partition {partition}: {limits.commands_max} commands wait for the log (commands_max)")
-        if self._waiting_bytes + size > limits.bytes_max and self._waiting:
-            raise Overloaded(f"partition {partition}: {limits.bytes_max} bytes wait for the log (bytes_max)")
+        elif len(self._waiting) >= limits.commands_max:
+            self._overloaded(f"{limits.commands_max} commands", "commands_max")
+        elif waiting and waiting + size > limits.bytes_max:
+            self._overloaded(f"{limits.bytes_max} bytes", "bytes_max")
+
+    def _overloaded(self, limit: str, name: str) -> NoReturn:
+        raise Overloaded(f"partition {self._log.partition}: {limit} wait for the log already ({name})")
 
     def _flush_turn(self) -> None:
         self._flush_scheduled = False

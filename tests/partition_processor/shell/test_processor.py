@@ -13,10 +13,12 @@ from holdfast_partition_processor.checkpoints import CheckpointOptions, Store
 from holdfast_partition_processor.command import (
     Command,
     Deployment,
+    Effects,
     Ingest,
     Kill,
     OutboxShipped,
     RegisterDeployment,
+    StoredFrame,
     TimerFired,
     encode_batch,
     encode_command,
@@ -28,6 +30,7 @@ from holdfast_partition_processor.memory_store import MemoryStore
 from holdfast_partition_processor.processor import PartitionProcessor, PartitionStopped, ProcessorOptions
 from holdfast_partition_processor.proposals import ProposalLimits
 from holdfast_partition_processor.store import LmdbStore, StoreError, StoreFailed, StoreOptions
+from holdfast_proto.framing import MessageType
 from tests.partition_processor.shell.fakes import (
     FakeInvoker,
     FakeLog,
@@ -138,6 +141,25 @@ async def test_more_than_may_wait_is_refused_with_the_limit_but_not_what_finishe
     f.processor.on_writable()
     await f.commit()
     assert len(f.log.commands()) == 3
+
+
+async def test_what_attempts_send_is_taken_whole_or_not_at_all() -> None:
+    f = leading(options=ProcessorOptions(proposals=ProposalLimits(attempts_bytes_max=1000)))
+    f.processor.submit(invoke(1))
+    await f.commit()
+    host, attempt = f.invokers[-1].host, f.invokers[-1].started[0].invocation
+    f.log.writable = False
+    frames = tuple(StoredFrame(MessageType.SET_STATE, bytes((n,)) * 9_000_000) for n in range(4))
+    host.submit(Effects(attempt.id, attempt.attempt, frames, "dp_1", 7))
+    with pytest.raises(Overloaded, match=r"1000 bytes wait.*attempts_bytes_max"):
+        host.submit(Effects(attempt.id, attempt.attempt, frames))
+    f.log.writable = True
+    f.processor.on_writable()
+    await f.commit()
+    stored = f.log.commands()[1:]
+    assert [len(c.frames) for c in stored if isinstance(c, Effects)] == [1, 1, 1, 1]
+    assert [c.frames[0] for c in stored if isinstance(c, Effects)] == list(frames)
+    assert all((c.deployment, c.incarnation) == ("dp_1", 7) for c in stored if isinstance(c, Effects))
 
 
 async def test_bytes_that_wait_are_limited_too() -> None:

@@ -40,7 +40,7 @@ async def crash(ctx: Context, name: str) -> int:
 
 @hostile.handler
 async def hang(ctx: Context, name: str) -> None:
-    """Never comes back, and never gives the event loop a reason to look at it again."""
+    """Never comes back."""
     await ctx.run(hang_in_step, name)
 
 
@@ -69,7 +69,7 @@ async def unserialisable(ctx: Context, name: str) -> object:
 
 @hostile.handler
 async def not_durable(ctx: Context, name: str) -> None:
-    await asyncio.sleep(0.01)
+    await asyncio.to_thread(time.sleep, 0.01)
 
 
 @hostile.handler

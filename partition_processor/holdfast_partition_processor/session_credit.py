@@ -28,7 +28,7 @@ class SendCredit:
     __slots__ = ("balance",)
 
     def __init__(self, window_bytes: int) -> None:
-        self.balance = min(window_bytes, BALANCE_BYTES_MAX)
+        self.balance = window_bytes
 
     def spend(self, size: int) -> None:
         self.balance -= size

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
-from holdfast_partition_processor.session_credit import CreditExceeded, ReceiveWindow, SendCredit
+from holdfast_partition_processor.session_credit import BALANCE_BYTES_MAX, CreditExceeded, ReceiveWindow, SendCredit
 from holdfast_proto import endpoint_pb2 as ep
 from holdfast_proto.framing import (
     FRAME_BYTES_MAX,
@@ -84,8 +84,9 @@ def read_hello(data: bytes) -> tuple[Limits, str]:
     if not (hello.stream_credit_bytes and hello.session_credit_bytes):
         raise SessionViolation("its hello gives no credit (stream_credit_bytes, session_credit_bytes: at least 1)")
     frame_bytes_max = min(hello.frame_bytes_max or FRAME_BYTES_MAX, FRAME_BYTES_MAX)
-    limits = Limits(hello.stream_credit_bytes, hello.session_credit_bytes, frame_bytes_max, hello.streams_max)
-    return limits, hello.peer
+    stream_credit_bytes = min(hello.stream_credit_bytes, BALANCE_BYTES_MAX)
+    session_credit_bytes = min(hello.session_credit_bytes, BALANCE_BYTES_MAX)
+    return Limits(stream_credit_bytes, session_credit_bytes, frame_bytes_max, hello.streams_max), hello.peer
 
 
 def write_hello(limits: Limits, peer: str) -> bytes:

@@ -13,6 +13,7 @@ import binascii
 INVOCATION_ID_BYTES = 24
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _VALUE = {character: value for value, character in enumerate(_ALPHABET)}
 _INVOCATION_PREFIX = "inv_1"
 _AWAKEABLE_PREFIX = "sign_1"
@@ -60,11 +61,13 @@ def decode_awakeable_id(text: str) -> tuple[bytes, int]:
 
 
 def _encode_base62(number: int, width: int) -> str:
-    digits = []
-    for _ in range(width):
-        number, digit = divmod(number, 62)
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+    """Two digits at a time: every attempt of an invocation needs its id in writing."""
+    pairs = []
+    for _ in range((width + 1) // 2):
+        number, pair = divmod(number, len(_PAIRS))
+        pairs.append(_PAIRS[pair])
+    pairs.reverse()
+    return "".join(pairs)[width % 2 :]
 
 
 def _decode_base62(text: str) -> int:

@@ -1,92 +1,116 @@
-"""The disk operations that the journal needs, each explicit, and the driver for a real file system."""
+"""The real disk, and the thread that does its work while the event loop goes on."""
 
 from __future__ import annotations
 
+import fcntl
 import os
-from pathlib import Path
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any
 
-_ZEROS = b"\0" * (1 << 20)
 
+class FileDisk:
+    """A real file system; see `files.Disk`."""
 
-class Disk:
-    """Everything blocks: call it from a worker thread, or before the event loop serves anybody.
+    def make_directory(self, path: str) -> None:
+        if not os.path.isdir(path):
+            above = os.path.dirname(os.path.abspath(path))
+            self.make_directory(above)
+            os.mkdir(path)
+            self.sync_directory(above)
 
-    Raises OSError. After a failed sync nothing about the file may be believed (the page cache may hold what the disk
-    does not), so the caller must stop; see RELIABILITY in docs/ARCHITECTURE.md.
-    """
+    def list_directory(self, path: str) -> list[str]:
+        return sorted(os.listdir(path))
 
-    def create_zeroed(self, path: Path, head: bytes, size: int) -> int:
-        """A new file of ``size`` zero bytes behind ``head``, durable with its name, in place under its final name only
-        when it is complete. Returns its descriptor."""
-        scratch = path.with_suffix(".new")
-        descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    def sync_directory(self, path: str) -> None:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self.write(descriptor, head, 0)
-            position = len(head)
-            while position < size:
-                chunk = _ZEROS[: min(len(_ZEROS), size - position)]
-                self.write(descriptor, chunk, position)
-                position += len(chunk)
-            self.sync(descriptor)
-            os.rename(scratch, path)
-            self.sync_directory(path.parent)
-        except OSError:
-            os.close(descriptor)
-            scratch.unlink(missing_ok=True)
-            raise
-        return descriptor
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
-    def open(self, path: Path) -> int:
+    def free_bytes(self, path: str) -> int:
+        state = os.statvfs(path)
+        return state.f_bavail * state.f_frsize
+
+    def create(self, path: str) -> int:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+
+    def open(self, path: str) -> int:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
-    def close(self, descriptor: int) -> None:
-        os.close(descriptor)
+    def close(self, handle: int) -> None:
+        os.close(handle)
 
-    def write(self, descriptor: int, data: bytes, offset: int) -> None:
-        """All of ``data``: a short write is continued."""
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(descriptor, view, offset)
-            view = view[written:]
-            offset += written
+    def size(self, handle: int) -> int:
+        return os.fstat(handle).st_size
 
-    def sync(self, descriptor: int) -> None:
-        os.fdatasync(descriptor)
+    def read(self, handle: int, size: int, offset: int) -> bytes:
+        data = os.pread(handle, size, offset)
+        if len(data) == size or not data:
+            return data
+        return data + self.read(handle, size - len(data), offset + len(data))
 
-    def sync_directory(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def pwritev(self, handle: int, buffers: Sequence[bytes], offset: int) -> int:
+        return os.pwritev(handle, buffers, offset)
+
+    if sys.platform == "darwin":
+
+        def fdatasync(self, handle: int) -> None:
+            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)  # fsync there leaves the data in the drive's cache
+
+    else:
+
+        def fdatasync(self, handle: int) -> None:
+            os.fdatasync(handle)
+
+    def rename(self, path: str, new_path: str) -> None:
+        os.rename(path, new_path)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
+
+    def lock(self, path: str) -> int:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            raise
+        return handle
 
-    def read(self, descriptor: int, size: int, offset: int) -> bytes:
-        """Up to ``size`` bytes; fewer only at the end of the file."""
-        parts = []
-        while size > 0:
-            part = os.pread(descriptor, size, offset)
-            if not part:
-                break
-            parts.append(part)
-            size -= len(part)
-            offset += len(part)
-        return b"".join(parts)
 
-    def size(self, descriptor: int) -> int:
-        return os.fstat(descriptor).st_size
+class DiskThread:
+    """Runs jobs one after the other in a thread of its own and reports each to the event loop.
 
-    def unlink(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        self.sync_directory(path.parent)
+    A `ThreadPoolExecutor` would do, at the price of two futures per flush.
+    """
 
-    def write_file(self, path: Path, data: bytes) -> None:
-        """Replace a small file atomically and durably."""
-        scratch = path.with_suffix(".new")
-        descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            self.write(descriptor, data, 0)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.rename(scratch, path)
-        self.sync_directory(path.parent)
+    def __init__(self, name: str, report: Callable[..., object]) -> None:
+        """``report(done, result, error)`` is called in the thread; usually the loop's call_soon_threadsafe."""
+        self._report = report
+        self._jobs: SimpleQueue[tuple[Callable[[], Any], Callable[[Any, BaseException | None], None]] | None]
+        self._jobs = SimpleQueue()
+        # A daemon: when the disk hangs, the process must still be able to end.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+        self._jobs.put((job, done))
+
+    def stop(self) -> None:
+        """After the jobs that were submitted. Blocks."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (task := self._jobs.get()) is not None:
+            job, done = task
+            result, error = None, None
+            try:
+                result = job()
+            except BaseException as failure:  # noqa: BLE001 - whatever it is, the loop's thread decides what it means
+                error = failure
+            self._report(done, result, error)

@@ -1,32 +1,34 @@
-"""Whose data a directory holds, and that only one process uses it."""
+"""Whose data a directory holds, and that only one process works on it."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
-from holdfast_log.disk import Disk
-from holdfast_log.types import LogError
+from holdfast_log.files import Disk, read_file, write_file
+from holdfast_log.types import DirectoryInUse, FormatTooNew, WrongDirectory
 
 DIRECTORY_FORMAT = 1
+NAME_BYTES_MAX = 200
+"""Longest name of a cluster or node in UTF-8: both fit into the first sector of a segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
+    """Raises ValueError when a name is empty or longer than NAME_BYTES_MAX."""
+
     cluster: str
     node: str
 
+    def __post_init__(self) -> None:
+        for what, name in (("cluster", self.cluster), ("node", self.node)):
+            if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+                raise ValueError(f"the {what}'s name must have 1 to {NAME_BYTES_MAX} bytes, not {name!r}")
 
-class WrongDirectory(LogError):
-    """The directory belongs to another node or cluster, to a newer release, or has other partitions."""
 
-
-class DirectoryInUse(LogError):
-    """Another process works on the directory."""
+class _Format(msgspec.Struct):
+    format: int
 
 
 class _Stored(msgspec.Struct):
@@ -36,35 +38,38 @@ class _Stored(msgspec.Struct):
     partitions: int
 
 
-def lock_directory(directory: Path) -> int:
-    """Take the directory's lock; it is held until the descriptor is closed or the process ends."""
-    directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def lock_directory(disk: Disk, directory: str) -> int:
+    """Take the directory's lock; it is held until the handle is closed or the process ends."""
+    disk.make_directory(directory)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
+        return disk.lock(f"{directory}/lock")
+    except BlockingIOError as error:
         raise DirectoryInUse(f"another process uses the data directory {directory}; stop it first") from error
-    return descriptor
 
 
-def claim_directory(directory: Path, identity: NodeIdentity, partitions: int, disk: Disk) -> None:
-    """Write the identity into a fresh directory, or check that it is the same. Raises WrongDirectory."""
-    path = directory / "identity.json"
-    if not path.exists():
+def claim_directory(disk: Disk, directory: str, identity: NodeIdentity, partitions: int) -> None:
+    """Write the identity into a fresh directory, or check that it is the same. Raises WrongDirectory, FormatTooNew."""
+    path = f"{directory}/identity.json"
+    if "identity.json" not in disk.list_directory(directory):
         stored = _Stored(DIRECTORY_FORMAT, identity.cluster, identity.node, partitions)
-        disk.write_file(path, msgspec.json.encode(stored))
+        write_file(disk, path, msgspec.json.encode(stored))
         return
-    try:
-        stored = msgspec.json.decode(path.read_bytes(), type=_Stored)
-    except msgspec.DecodeError as error:
-        raise WrongDirectory(f"{path} can't be read: {error}") from error
-    if stored.format > DIRECTORY_FORMAT:
-        raise WrongDirectory(f"{directory} has format {stored.format}, this release knows up to {DIRECTORY_FORMAT}")
+    stored = _decode(path, directory, read_file(disk, path))
     for name, found, wanted in (
         ("cluster", stored.cluster, identity.cluster),
         ("node", stored.node, identity.node),
         ("number of partitions", stored.partitions, partitions),
     ):
         if found != wanted:
-            raise WrongDirectory(f"{directory} belongs to {name} {found!r}, this node is configured as {wanted!r}")
+            raise WrongDirectory(f"{directory} holds data of {name} {found!r}, this node is configured as {wanted!r}")
+
+
+def _decode(path: str, directory: str, data: bytes) -> _Stored:
+    try:
+        version = msgspec.json.decode(data, type=_Format).format
+        if version > DIRECTORY_FORMAT:
+            what = f"{directory} has format {version}, this release knows up to {DIRECTORY_FORMAT}"
+            raise FormatTooNew(f"{what}; use a newer release")
+        return msgspec.json.decode(data, type=_Stored)
+    except msgspec.DecodeError as error:
+        raise WrongDirectory(f"{path} can't be read as a node's identity: {error}") from error

@@ -1,337 +1,334 @@
 """The journal: every partition's log of a node in one sequence of segments.
 
-`Journal.open` scans what is there, cuts a torn tail, and refuses damage of anything that was durable. After that one
-flush at a time goes through `write` (in a worker thread); `read` fetches entries back by partition and index.
+A flush goes through three steps, in the order in which the flushes were begun:
+
+1. `begin` (event loop): place and encode it. None when it needs a new segment and that is not prepared yet, or other
+   flushes are still on their way to the old one: begin again after the next `adopt` or `finish`.
+2. `carry_out` (disk thread): one write, one fdatasync. OSError: the node must stop.
+3. `finish` (event loop): its records are durable; the index knows them from here on.
+
+Beside them, in a second thread: `prepare` the next segment, `remove` those that `take_dead` returns, `fetch` entries.
+
+::
+
+      removed      live entries, or none      being written      prepared
+    . . . . . .  [ seg 7 ] [ seg 9 ] [ seg 10 ]  [ seg 11 ==>   ]  [ seg 12 ]
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from array import array
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from holdfast_log import record as rec
-from holdfast_log.disk import Disk
-from holdfast_log.record import BadRecord, Record, RecordKind
-from holdfast_log.types import Entry, EntryKind, LogError, Trimmed
+from holdfast_log.entry_files import Place, fetch_entries
+from holdfast_log.files import Disk, write_all
+from holdfast_log.flush import (
+    FLUSH_HEADER_BYTES,
+    SECTOR_BYTES,
+    FlushHeader,
+    encode_flush_header,
+    flush_padding,
+    flush_span,
+)
+from holdfast_log.identity import NodeIdentity
+from holdfast_log.partition_index import PartitionIndex
+from holdfast_log.record import (
+    NO_PARTITION,
+    RECORD_HEADER_BYTES,
+    Record,
+    RecordKind,
+    bounds_record,
+    encode_records,
+)
+from holdfast_log.recovery import Recovery
+from holdfast_log.segment import FORMAT_VERSION, Segment, SegmentHeader, nonce_seed
+from holdfast_log.segment_files import SegmentPlan, close_segments, create_segment, open_segments, read_segment
+from holdfast_log.types import Entry, Trimmed
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 
 
-class JournalCorrupted(LogError):
-    """Something that was durable can't be read any more. Nothing was changed on the disk."""
-
-    def __init__(self, path: Path, offset: int, what: str) -> None:
-        super().__init__(f"journal segment {path} is damaged at offset {offset}: {what}")
-        self.path = path
-        self.offset = offset
-
-
-class FormatTooNew(LogError):
-    """A newer release wrote this data."""
-
-
-@dataclass
-class PartitionIndex:
-    """Where the entries of one partition lie; entry ``first + i`` is at position i of the arrays."""
-
-    first: int = 1
-    terms: array[int] = field(default_factory=lambda: array("Q"))
-    segments: array[int] = field(default_factory=lambda: array("Q"))
-    offsets: array[int] = field(default_factory=lambda: array("Q"))
-    term: int = 0
-    commit: int = 0
-    vote: str = ""
-    trimmed_term: int = 0
-
-    @property
-    def last(self) -> int:
-        return self.first + len(self.terms) - 1
-
-    def put(self, term: int, index: int, segment: int, offset: int) -> None:
-        if index > self.last + 1:
-            if self.terms:
-                raise BadRecord(f"entry {index} follows entry {self.last}")
-            self.first = index  # the segments that held earlier entries were trimmed
-        keep = index - self.first
-        if keep < 0:
-            return
-        del self.terms[keep:], self.segments[keep:], self.offsets[keep:]
-        self.terms.append(term)
-        self.segments.append(segment)
-        self.offsets.append(offset)
-
-    def trim(self, index: int, term: int) -> None:
-        count = min(index - self.first + 1, len(self.terms))
-        if index < self.first:
-            return
-        del self.terms[:count], self.segments[:count], self.offsets[:count]
-        self.first = index + 1
-        self.trimmed_term = term
-
-
-@dataclass
-class Segment:
-    sequence: int
-    path: Path
-    descriptor: int
-    size: int
-    position: int  # where the next flush goes
+@dataclass(frozen=True, slots=True)
+class Flush:
+    number: int
+    segment: Segment
+    offset: int
+    span: int
+    buffers: list[bytes]
+    records: Sequence[Record]
+    sizes: list[int]
 
 
 class Journal:
-    def __init__(self, directory: Path, disk: Disk, segment_bytes: int) -> None:
-        self._directory = directory
-        self._disk = disk
-        self._segment_bytes = segment_bytes
-        self._nonce = b""
-        self._seed = 0
-        self._segments: dict[int, Segment] = {}
-        self._prepared: Segment | None = None
-        self._next_flush = 1
-        self._creating = threading.Lock()  # the next segment is made ahead in a thread of its own
-        self.partitions: dict[int, PartitionIndex] = {}
+    def __init__(
+        self, directory: str, disk: Disk, identity: NodeIdentity, segment_bytes: int, reserve_bytes: int
+    ) -> None:
+        assert segment_bytes % SECTOR_BYTES == 0, "LogOptions checks it"
         self.torn_bytes = 0
         """How many bytes of an unfinished flush the recovery scan cut."""
+        self._directory = directory
+        self._disk = disk
+        self._identity = identity
+        self._segment_bytes = segment_bytes
+        self._reserve_bytes = reserve_bytes
+        self._nonce = b""
+        self._seed = 0
+        self._segments: dict[int, Segment] = {}  # with content, in the order of their sequences
+        self._current: Segment  # the last of them
+        self._prepared: Segment | None = None
+        self._discarded: list[Segment] = []  # prepared, but then a larger one was needed
+        self._head_is_durable = True  # of the segment that is being written: what it repeats needs no older segment
+        self._roll_waits = False  # a flush needs a further segment, of ``_wanted_bytes`` at least
+        self._wanted_bytes = segment_bytes
+        self._next_sequence = 1
+        self._next_flush = 1
+        self._chain = 0  # the checksum of the last record
+        self._begun: deque[Flush] = deque()
+        self._indexes: dict[int, PartitionIndex] = {}
+        self._live_bytes: dict[int, int] = {}
 
     @classmethod
-    def open(cls, directory: Path, *, disk: Disk | None = None, segment_bytes: int = SEGMENT_BYTES) -> Journal:
-        """Scan the segments below ``directory``. Raises JournalCorrupted, FormatTooNew, OSError."""
-        journal = cls(directory, disk or Disk(), segment_bytes)
-        directory.mkdir(parents=True, exist_ok=True)
-        journal._recover()
+    def open(
+        cls,
+        directory: str,
+        *,
+        disk: Disk,
+        identity: NodeIdentity,
+        segment_bytes: int = SEGMENT_BYTES,
+        reserve_bytes: int = 0,
+    ) -> Journal:
+        """Scan the segments in ``directory``, make the first one in a fresh one. ``reserve_bytes`` of the disk are left
+        free when a segment is made. Raises JournalCorrupted, FormatTooNew, WrongDirectory, OSError."""
+        journal = cls(directory, disk, identity, segment_bytes, reserve_bytes)
+        disk.make_directory(directory)
+        segments, journal._nonce = open_segments(disk, directory, identity.cluster, identity.node)
+        try:
+            journal._recover(segments)
+        except BaseException:
+            close_segments(disk, segments)
+            raise
         return journal
 
+    def close(self) -> None:
+        """Release the files. Say before, with a CLOSED record, that all was durable."""
+        prepared = [self._prepared] if self._prepared else []
+        close_segments(self._disk, [*self._segments.values(), *prepared, *self._discarded])
+        self._segments.clear()
+
     def index(self, partition: int) -> PartitionIndex:
-        return self.partitions.setdefault(partition, PartitionIndex())
+        index = self._indexes.get(partition)
+        if index is None:
+            assert 0 <= partition < NO_PARTITION
+            index = self._indexes[partition] = PartitionIndex(self._live_bytes)
+        return index
 
-    # ------------------------------------------------------------ writing (worker thread)
+    @property
+    def segment_count(self) -> int:
+        """Segments with content, the one that is being written included."""
+        return len(self._segments)
 
-    def write(self, records: list[Record]) -> None:
-        """Make ``records`` durable with one write and one fdatasync. Raises OSError: then the caller must stop."""
-        encoded = [rec.encode_record(record, self._seed) for record in records]
-        span = rec.flush_span(sum(map(len, encoded)))
-        segment = self._segments[max(self._segments)]
-        if segment.position + span > segment.size:
-            segment = self._roll(span)
-            repeated = [rec.encode_record(r, self._seed) for r in self._standing_records()]
-            encoded = repeated + encoded
-            records = list(self._standing_records()) + records
-        flush = rec.encode_flush(self._next_flush, encoded, self._seed)
-        start = segment.position
-        self._disk.write(segment.descriptor, flush, start)
-        self._disk.sync(segment.descriptor)
-        segment.position = start + len(flush)
+    # ------------------------------------------------------------ writing
+
+    def begin(self, records: Sequence[Record]) -> Flush | None:
+        """Give ``records`` their place, as one flush; None: not yet, see above."""
+        body_bytes = sum([len(record.payload) for record in records]) + RECORD_HEADER_BYTES * len(records)
+        if self._current.position + flush_span(body_bytes) > self._current.size:
+            if self._begun:
+                return None  # what the new segment's head repeats must be durable
+            standing = self._standing_records()
+            body_bytes += sum(RECORD_HEADER_BYTES + len(record.payload) for record in standing)
+            if not self._roll(flush_span(body_bytes)):
+                return None
+            records = [*standing, *records]
+        return self._place(records, body_bytes)
+
+    def _place(self, records: Sequence[Record], body_bytes: int) -> Flush:
+        number, segment, span = self._next_flush, self._current, flush_span(body_bytes)
+        parts, sizes, self._chain = encode_records(records, self._chain, self._seed)
+        head = encode_flush_header(FlushHeader(number, body_bytes, len(records), self._chain), self._seed)
+        buffers = [head, *parts, flush_padding(body_bytes)]
+        flush = Flush(number, segment, segment.position, span, buffers, records, sizes)
+        segment.position += span
         self._next_flush += 1
-        offset = start + rec.FLUSH_HEADER_BYTES
-        for record, data in zip(records, encoded, strict=True):
-            self._note(record, segment.sequence, offset)
-            offset += len(data)
+        self._begun.append(flush)
+        return flush
 
-    def room(self) -> int:
-        """Bytes left in the segment that is being written and in the one that is prepared."""
-        segment = self._segments[max(self._segments)]
-        spare = self._prepared.size if self._prepared else 0
-        return segment.size - segment.position + spare
+    def carry_out(self, flush: Flush) -> None:
+        """Make it durable (disk thread). Raises OSError: never try again, nobody knows what the disk holds then."""
+        write_all(self._disk, flush.segment.handle, flush.buffers, flush.offset)
+        self._disk.fdatasync(flush.segment.handle)
+
+    def finish(self, flush: Flush) -> None:
+        """``flush`` is durable."""
+        oldest = self._begun.popleft()
+        assert oldest is flush, "flushes become durable in the order in which they were begun"
+        self._head_is_durable = True
+        sequence = flush.segment.sequence
+        offset = flush.offset + FLUSH_HEADER_BYTES
+        for record, size in zip(flush.records, flush.sizes, strict=True):
+            if record.partition != NO_PARTITION:
+                self.index(record.partition).take(record, sequence, offset, size)
+            offset += size
+
+    def write(self, records: Sequence[Record]) -> Flush:
+        """All three steps, and a further segment if needed, for those who may block. Raises OSError."""
+        while (flush := self.begin(records)) is None:
+            assert not self._begun, "this is not mixed with flushes in a thread"
+            self.adopt(self.prepare(self.plan_segment()))
+        self.carry_out(flush)
+        self.finish(flush)
+        return flush
+
+    def _standing_records(self) -> list[Record]:
+        """What the head of a segment repeats, so that no older segment is needed to know it: the hard state of each
+        partition, and which entries it has."""
+        records = []
+        for partition, index in sorted(self._indexes.items()):
+            records += [
+                Record(partition, RecordKind.HARD_STATE, index.term, index.commit, index.vote.encode()),
+                bounds_record(partition, index.first - 1, index.trimmed_term, index.last),
+            ]
+        return records
+
+    # ------------------------------------------------------------ segments
 
     def needs_segment(self) -> bool:
-        """The last segment is half full and its successor is not there yet."""
-        segment = self._segments[max(self._segments)]
-        return self._prepared is None and segment.position > segment.size // 2
+        """The next segment should be prepared: half of this one is used, or a flush waits for it."""
+        return self._prepared is None and (self._roll_waits or self._current.position > self._current.size // 2)
 
-    def prepare_segment(self) -> None:
-        """Create the next segment ahead of need. Raises OSError (ENOSPC: proposals are then refused in time)."""
-        with self._creating:
-            if self._prepared is None:
-                self._prepared = self._create(max(self._segments, default=0) + 1, self._segment_bytes)
+    def room(self) -> int:
+        """Bytes that can be written without a further segment."""
+        return self._current.size - self._current.position + (self._prepared.size if self._prepared else 0)
 
-    def _roll(self, span: int) -> Segment:
-        with self._creating:
-            return self._next_segment(span)
+    def plan_segment(self) -> SegmentPlan:
+        identity = self._identity
+        header = SegmentHeader(FORMAT_VERSION, self._next_sequence, self._nonce, identity.cluster, identity.node)
+        self._next_sequence += 1
+        return SegmentPlan(self._directory, header, self._wanted_bytes, self._reserve_bytes)
 
-    def _next_segment(self, span: int) -> Segment:
-        # What the first flush of a segment repeats for every partition fits into one sector per 8 partitions.
-        needed = rec.SECTOR_BYTES + span + rec.flush_span(96 * max(1, 2 * len(self.partitions)))
-        prepared, self._prepared = self._prepared, None
-        if prepared is not None and prepared.size < needed:
-            self._disk.close(prepared.descriptor)
-            self._disk.unlink(prepared.path)
-            prepared = None
-        if prepared is None:
-            prepared = self._create(max(self._segments) + 1, max(self._segment_bytes, needed))
-        self._segments[prepared.sequence] = prepared
-        return prepared
+    def prepare(self, plan: SegmentPlan) -> Segment:
+        """Make the segment (any thread). Raises OSError: ENOSPC leaves everything as it was."""
+        return create_segment(self._disk, plan)
 
-    def _create(self, sequence: int, size: int) -> Segment:
-        path = self._directory / f"{sequence:016x}.segment"
-        head = rec.encode_segment_header(sequence, self._nonce)
-        descriptor = self._disk.create_zeroed(path, head, size)
-        return Segment(sequence, path, descriptor, size, rec.SECTOR_BYTES)
+    def adopt(self, segment: Segment) -> None:
+        """``segment`` was prepared and is the next one."""
+        assert self._prepared is None
+        self._prepared = segment
 
-    def _standing_records(self) -> Iterable[Record]:
-        """Hard state and trim point of every partition: repeated at the head of each segment, so that no old segment
-        is needed for them."""
-        for number in sorted(self.partitions):
-            index = self.partitions[number]
-            yield Record(number, RecordKind.HARD_STATE, index.term, index.commit, index.vote.encode())
-            yield Record(number, RecordKind.TRIM, index.trimmed_term, index.first - 1, b"")
+    def take_dead(self) -> list[Segment]:
+        """Segments in which nothing live is left, to be handed to `remove`."""
+        dead, self._discarded = self._discarded, []
+        if len(self._segments) > 1 and self._head_is_durable:
+            for sequence in [number for number in self._segments if not self._live_bytes.get(number)]:
+                if sequence != self._current.sequence:
+                    dead.append(self._segments.pop(sequence))
+                    self._live_bytes.pop(sequence, None)
+        return dead
 
-    def remove_dead_segments(self) -> int:
-        """Delete segments in which no live entry is left; returns how many. The last one always stays."""
-        live = {min(index.segments) for index in self.partitions.values() if index.segments}
-        keep = min(live | {max(self._segments)})
-        dead = [segment for sequence, segment in sorted(self._segments.items()) if sequence < keep]
-        for segment in dead:
-            self._disk.close(segment.descriptor)
+    def remove(self, segments: Iterable[Segment]) -> None:
+        """Raises OSError."""
+        for segment in segments:
+            self._disk.close(segment.handle)
             self._disk.unlink(segment.path)
-            del self._segments[segment.sequence]
-        return len(dead)
+        self._disk.sync_directory(self._directory)
 
-    def close(self) -> None:
-        for segment in [*self._segments.values(), *([self._prepared] if self._prepared else [])]:
-            self._disk.close(segment.descriptor)
-        self._segments.clear()
-        self._prepared = None
+    def mostly_dead(self, segments_behind: int, live_share_max: float) -> Segment | None:
+        """A segment at least so many behind, of which at most this share is live: worth rewriting."""
+        for sequence, segment in self._segments.items():
+            if sequence > self._current.sequence - segments_behind:
+                return None
+            if self._live_bytes.get(sequence, 0) <= segment.size * live_share_max:
+                return segment
+        return None
+
+    def places_in(self, segment: Segment) -> list[Place]:
+        """All live entries of a segment."""
+        places = []
+        for partition, index in sorted(self._indexes.items()):
+            places += [self._place_of(partition, number) for number in index.entries_in(segment.sequence)]
+        return places
+
+    def _roll(self, span: int) -> bool:
+        """Go over to the prepared segment if it has room for ``span`` bytes behind its header."""
+        needed = SECTOR_BYTES + span
+        self._roll_waits = False
+        if self._prepared is not None and self._prepared.size < needed:
+            self._discarded.append(self._prepared)
+            self._prepared = None
+        if self._prepared is None:
+            self._roll_waits = True
+            self._wanted_bytes = max(self._segment_bytes, -(-needed // SECTOR_BYTES) * SECTOR_BYTES)
+            return False
+        self._current, self._prepared = self._prepared, None
+        self._segments[self._current.sequence] = self._current
+        self._head_is_durable = False
+        self._wanted_bytes = self._segment_bytes
+        return True
 
     # ------------------------------------------------------------ reading
 
     def read(self, partition: int, start: int, end: int, bytes_max: int) -> list[Entry]:
-        """Entries ``start`` to ``end`` (exclusive), at least one, then as many as fit ``bytes_max``.
-        Raises Trimmed, JournalCorrupted."""
+        """Entries ``start`` to ``end`` (exclusive), at least one if there is one, then as many as fit ``bytes_max``.
+        Blocks. Raises Trimmed, JournalCorrupted, OSError."""
+        return self.fetch(self.locate(partition, start, end, bytes_max))
+
+    def locate(self, partition: int, start: int, end: int, bytes_max: int) -> list[Place]:
+        """The places of those entries; they stay readable until a later call of `take_dead`. Raises Trimmed."""
         index = self.index(partition)
         if start < index.first:
             raise Trimmed(start, index.first)
-        entries: list[Entry] = []
+        places: list[Place] = []
         size = 0
         for number in range(start, min(end, index.last + 1)):
-            place = number - index.first
-            entry = self._read_one(partition, index.segments[place], index.offsets[place], number)
-            entries.append(entry)
-            size += len(entry.payload)
-            if size >= bytes_max:
+            place = self._place_of(partition, number)
+            size += place.length
+            if places and size > bytes_max:
                 break
-        return entries
+            places.append(place)
+        return places
 
-    def _read_one(self, partition: int, sequence: int, offset: int, number: int) -> Entry:
-        segment = self._segments[sequence]
-        head = self._disk.read(segment.descriptor, rec.RECORD_HEADER_BYTES, offset)
-        size = int.from_bytes(head[4:8], "little") if len(head) == rec.RECORD_HEADER_BYTES else 0
-        if offset + rec.RECORD_HEADER_BYTES + size > segment.size:
-            raise JournalCorrupted(segment.path, offset, f"entry {number} of partition {partition} has a bad length")
-        data = head + self._disk.read(segment.descriptor, size, offset + rec.RECORD_HEADER_BYTES)
-        try:
-            found, _ = rec.decode_record(data, 0, self._seed)
-        except BadRecord as error:
-            what = f"entry {number} of partition {partition}: {error}"
-            raise JournalCorrupted(segment.path, offset, what) from error
-        if (found.partition, found.index) != (partition, number):
-            raise JournalCorrupted(segment.path, offset, f"entry {number} of partition {partition} is misplaced")
-        return Entry(found.term, found.index, EntryKind(found.kind), found.payload)
+    def _place_of(self, partition: int, index: int) -> Place:
+        _, sequence, offset, length = self._indexes[partition].locate(index)
+        return Place(partition, index, self._segments[sequence], offset, length)
+
+    def fetch(self, places: Sequence[Place]) -> list[Entry]:
+        """Read entries back (any thread). Raises JournalCorrupted, OSError."""
+        return fetch_entries(self._disk, places, self._seed)
 
     # ------------------------------------------------------------ recovery
 
-    def _recover(self) -> None:
-        for leftover in self._directory.glob("*.new"):
-            leftover.unlink()
-        paths = sorted(self._directory.glob("*.segment"))
-        if not paths:
+    def _recover(self, segments: list[Segment]) -> None:
+        if not segments:
             self._nonce = os.urandom(16)
-            self._seed = rec.nonce_seed(self._nonce)
-            first = self._create(1, self._segment_bytes)
-            self._segments[1] = first
+            self._seed = nonce_seed(self._nonce)
+            segments.append(self.prepare(self.plan_segment()))
+            self._current = self._segments[segments[0].sequence] = segments[0]
             return
-        for path in paths:
-            self._open_segment(path)
-        ordered = [self._segments[sequence] for sequence in sorted(self._segments)]
-        torn: tuple[Segment, int] | None = None
-        for segment in ordered:
-            torn = self._scan(segment, torn)
-        self._settle_tail(ordered, torn)
+        self._seed = nonce_seed(self._nonce)
+        recovery = Recovery(self._seed)
+        for segment in segments:
+            data = read_segment(self._disk, segment, segment.size)
+            segment.position = recovery.scan(segment.path, segment.sequence, data)
+        recovery.finish()
+        self._indexes, self._live_bytes = recovery.indexes, recovery.live_bytes
+        self._next_flush, self._chain = recovery.next_flush, recovery.chain
+        self._next_sequence = segments[-1].sequence + 1
+        self._arrange(segments, recovery)
 
-    def _open_segment(self, path: Path) -> None:
-        descriptor = self._disk.open(path)
-        size = self._disk.size(descriptor)
-        try:
-            version, sequence, nonce = rec.decode_segment_header(self._disk.read(descriptor, rec.SECTOR_BYTES, 0))
-        except BadRecord as error:
-            raise JournalCorrupted(path, 0, str(error)) from error
-        if version > rec.FORMAT_VERSION:
-            known = rec.FORMAT_VERSION
-            raise FormatTooNew(f"{path} has format {version}, this release knows up to {known}; use a newer release")
-        if self._nonce and nonce != self._nonce:
-            raise JournalCorrupted(path, 0, "the segment belongs to another journal")
-        if f"{sequence:016x}" != path.stem:
-            raise JournalCorrupted(path, 0, f"the segment says that it is number {sequence}")
-        if self._segments and sequence != max(self._segments) + 1:
-            raise JournalCorrupted(path, 0, f"segment {max(self._segments) + 1} is missing before it")
-        self._nonce = nonce
-        self._seed = rec.nonce_seed(nonce)
-        self._segments[sequence] = Segment(sequence, path, descriptor, size, rec.SECTOR_BYTES)
-
-    def _scan(self, segment: Segment, torn: tuple[Segment, int] | None) -> tuple[Segment, int] | None:
-        data = self._disk.read(segment.descriptor, segment.size, 0)
-        position = rec.SECTOR_BYTES
-        while True:
-            header = rec.decode_flush_header(data, position, self._seed)
-            if header is None or not rec.flush_is_whole(data, position, header[1], header[2], self._seed):
-                break
-            number, size, _ = header
-            if torn is not None:
-                raise JournalCorrupted(torn[0].path, torn[1], f"flush {self._next_flush} can't be read, {number} can")
-            expected = self._next_flush
-            if number != expected and not (expected == 1 and not self.partitions):
-                raise JournalCorrupted(segment.path, position, f"flush {number} where {expected} was expected")
-            self._index_flush(segment, data, position, size)
-            self._next_flush = number + 1
-            position += rec.flush_span(size)
-        segment.position = position
-        self._look_behind(segment, data, position)
-        if torn is None and data[position:].count(0) != len(data) - position:
-            return segment, position
-        return torn
-
-    def _look_behind(self, segment: Segment, data: bytes, position: int) -> None:
-        """A whole flush behind one that can't be read means that the latter was durable once."""
-        for offset in range(position + rec.SECTOR_BYTES, len(data), rec.SECTOR_BYTES):
-            if data[offset] == 0:
-                continue
-            header = rec.decode_flush_header(data, offset, self._seed)
-            if header and header[0] > self._next_flush:
-                what = f"flush {self._next_flush} can't be read, but flush {header[0]} behind it was written later"
-                raise JournalCorrupted(segment.path, position, what)
-
-    def _index_flush(self, segment: Segment, data: bytes, position: int, size: int) -> None:
-        offset = position + rec.FLUSH_HEADER_BYTES
-        end = offset + size
-        while offset < end:
-            try:
-                record, following = rec.decode_record(data, offset, self._seed)
-                self._note(record, segment.sequence, offset)
-            except BadRecord as error:
-                raise JournalCorrupted(segment.path, offset, str(error)) from error
-            offset = following
-
-    def _note(self, record: Record, sequence: int, offset: int) -> None:
-        index = self.index(record.partition)
-        if record.kind == RecordKind.HARD_STATE:
-            index.term, index.commit, index.vote = record.term, record.index, record.payload.decode()
-        elif record.kind == RecordKind.TRIM:
-            index.trim(record.index, record.term)
-        else:
-            index.put(record.term, record.index, sequence, offset)
-
-    def _settle_tail(self, ordered: list[Segment], torn: tuple[Segment, int] | None) -> None:
-        """Zero what an unfinished flush left, so that it can never be taken for something else later; a segment that
-        was prepared and not begun is kept for its turn."""
+    def _arrange(self, segments: list[Segment], recovery: Recovery) -> None:
+        """Which segment is written next: the last with content. One that was prepared behind it keeps its turn."""
+        torn = recovery.torn
+        begun = [s for s in segments if s.position > SECTOR_BYTES or (torn and torn.sequence == s.sequence)]
+        self._current = begun[-1] if begun else segments[0]
+        self._head_is_durable = self._current.position > SECTOR_BYTES
+        behind = [s for s in segments if s.sequence > self._current.sequence]
+        self._segments = {s.sequence: s for s in segments if s not in behind}
+        if behind:
+            self._prepared, *self._discarded = behind
         if torn is not None:
-            segment, position = torn
-            data = self._disk.read(segment.descriptor, segment.size - position, position)
-            self.torn_bytes = len(data.rstrip(b"\0"))
-            self._disk.write(segment.descriptor, b"\0" * self.torn_bytes, position)
-            self._disk.sync(segment.descriptor)
-        last = ordered[-1]
-        if len(ordered) > 1 and last.position == rec.SECTOR_BYTES and torn is None:
-            self._prepared = self._segments.pop(last.sequence)
+            # Zeroed, so that it can never be taken for something else, whatever is written there next.
+            write_all(self._disk, self._current.handle, [bytes(torn.end - torn.start)], torn.start)
+            self._disk.fdatasync(self._current.handle)
+            self.torn_bytes = torn.end - torn.start

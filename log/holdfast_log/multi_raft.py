@@ -1,304 +1,300 @@
-"""All log groups of one node over one journal: one flush at a time for whatever is dirty.
+"""All log groups of one node over one journal: the composition, and the node's turn.
 
-While a flush is on its way to the disk (in a worker thread), what is proposed gathers and forms the next flush; no
-timer is involved. So latency is one fdatasync when little happens, and batches grow by themselves when much does.
+::
+
+    propose ─▶ core ─┐                     disk thread              ┌─▶ core.advance ─▶ committed ─▶ consumer
+    propose ─▶ core ─┼─▶ turn ─▶ gather ─▶ one write, one fdatasync ─┼─▶ core.advance ─▶ committed ─▶ consumer
+    trim ────────────┘                                              └─▶ writable again
+
+All state belongs to the event loop's thread. Two threads do what blocks: one the flushes, one all else about segments.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from holdfast_log.disk import Disk
+from holdfast_log.disk import DiskThread, FileDisk
+from holdfast_log.files import Disk
+from holdfast_log.flusher import Batch, Flusher
+from holdfast_log.housekeeper import Housekeeper
 from holdfast_log.identity import NodeIdentity, claim_directory, lock_directory
-from holdfast_log.journal import SEGMENT_BYTES, Journal
-from holdfast_log.raft import HardState, Raft, Ready
-from holdfast_log.record import Record, RecordKind
-from holdfast_log.types import (
-    PAYLOAD_BYTES_MAX,
-    Entry,
-    LogConsumer,
-    LogFull,
-    NotLeader,
-    Overloaded,
-    PayloadTooLarge,
-    Trimmed,
-)
+from holdfast_log.journal import Journal
+from holdfast_log.options import LogOptions
+from holdfast_log.quorum import Voters
+from holdfast_log.raft import HardState, Raft
+from holdfast_log.record import NO_PARTITION, Record, RecordKind
+from holdfast_log.replica import Replica
+from holdfast_log.types import Entry, LogClosed
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True, slots=True)
-class LogOptions:
-    segment_bytes: int = SEGMENT_BYTES
-    uncommitted_bytes_soft: int = 4 * 1024 * 1024  # above it a group says that it is not writable
-    uncommitted_bytes_max: int = 256 * 1024 * 1024  # above it proposals are refused
-    replay_batch_bytes: int = 8 * 1024 * 1024  # handed over at once after a restart
-
-
-class Replica:
-    """This node's replica of one group; implements `PartitionLog`."""
-
-    def __init__(self, node: LogNode, partition: int, raft: Raft) -> None:
-        self._node = node
-        self.partition = partition
-        self.raft = raft
-        self._consumer: LogConsumer | None = None
-        self._delivered = 0
-        self._fresh: list[Entry] = []  # proposed, not yet handed over, in order
-        self.uncommitted_bytes = 0
-        self._told_unwritable = False
-
-    @property
-    def term(self) -> int:
-        return self.raft.term
-
-    @property
-    def is_leader(self) -> bool:
-        return self.raft.is_leader
-
-    @property
-    def first_index(self) -> int:
-        return self._node.journal.index(self.partition).first
-
-    @property
-    def last_index(self) -> int:
-        return self.raft.last_index
-
-    @property
-    def commit_index(self) -> int:
-        return self.raft.commit_index
-
-    @property
-    def writable(self) -> bool:
-        busy = self._node.flushing or self.uncommitted_bytes > self._node.options.uncommitted_bytes_soft
-        self._told_unwritable = self._told_unwritable or busy
-        return not busy
-
-    def start(self, consumer: LogConsumer, applied_index: int) -> None:
-        if applied_index + 1 < self.first_index:
-            raise Trimmed(applied_index + 1, self.first_index)
-        self._consumer = consumer
-        self._delivered = applied_index
-
-    def propose(self, payload: bytes) -> tuple[int, int]:
-        if not self.raft.is_leader:
-            raise NotLeader(self.partition, None)
-        size = len(payload)
-        if size > PAYLOAD_BYTES_MAX:
-            raise PayloadTooLarge(size, PAYLOAD_BYTES_MAX)
-        limit = self._node.options.uncommitted_bytes_max
-        if self.uncommitted_bytes + size > limit:
-            raise Overloaded(f"partition {self.partition} has {self.uncommitted_bytes} bytes on the way, limit {limit}")
-        self._node.check_room(size)
-        entry = self.raft.propose(payload)
-        self._fresh.append(entry)
-        self.uncommitted_bytes += size
-        self._node.mark_dirty(self)
-        return entry.term, entry.index
-
-    def trim(self, up_to_index: int) -> None:
-        self._node.trim(self, min(up_to_index, self._delivered))
-
-    # ------------------------------------------------------------ driven by the node
-
-    def campaign(self) -> None:
-        self.raft.campaign()
-        assert self._consumer is not None, "start() comes before the node's start()"
-        self._consumer.on_leader(self.raft.term)
-
-    def replay(self) -> None:
-        """Hand over what the journal holds and the consumer has not applied: all of it is durable, and a group of
-        one voter has committed what is durable."""
-        assert self._consumer is not None
-        while self._delivered < self.raft.durable_index:
-            end = self.raft.durable_index + 1
-            start = self._delivered + 1
-            entries = self._node.journal.read(self.partition, start, end, self._node.options.replay_batch_bytes)
-            self._delivered = entries[-1].index
-            self._consumer.on_committed(entries)
-
-    def take_ready(self) -> tuple[Ready, list[Record]]:
-        ready = self.raft.ready()
-        records = []
-        state = ready.hard_state
-        if state is not None:
-            records.append(Record(self.partition, RecordKind.HARD_STATE, state.term, state.commit, state.vote.encode()))
-        records += [
-            Record(self.partition, entry.kind, entry.term, entry.index, entry.payload) for entry in ready.entries
-        ]
-        return ready, records
-
-    def deliver(self, ready: Ready) -> None:
-        """``ready`` is durable: hand over what is committed by it."""
-        self.raft.advance(ready)
-        entries = ready.entries
-        if not entries:
-            return
-        assert entries[-1].index <= self.raft.commit_index
-        del self._fresh[: len(self._fresh) - (self.raft.last_index - entries[-1].index)]
-        self.uncommitted_bytes -= sum(len(entry.payload) for entry in entries)
-        self._delivered = entries[-1].index
-        assert self._consumer is not None
-        self._consumer.on_committed(entries)
-
-    def tell_writable(self) -> None:
-        if self._told_unwritable and self._consumer is not None:
-            self._told_unwritable = False
-            self._consumer.on_writable()
+__all__ = ["LogNode", "LogOptions", "Replica"]
 
 
 class LogNode:
-    def __init__(self, journal: Journal, lock: int, node: str, partitions: int, options: LogOptions) -> None:
+    """Made by `open`. Its event loop is the one that `open` runs in."""
+
+    def __init__(
+        self, journal: Journal, disk: Disk, lock: int, node: str, partitions: int, options: LogOptions
+    ) -> None:
         self.journal = journal
         self.options = options
-        self.flushing = False
         self.on_fatal: Callable[[BaseException], None] | None = None
-        self.flushes = 0
+        """Called once, when the disk or a consumer failed: nothing is acknowledged any more, the process must end with
+        an error. What is on the disk is what the next start trusts."""
+        self._disk = disk
         self._lock = lock
-        self._disk_thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._spare_thread = ThreadPoolExecutor(1, thread_name_prefix="segment")
+        self._loop = asyncio.get_running_loop()
+        self._flush_thread = DiskThread("journal", self._loop.call_soon_threadsafe)
+        self._segment_thread = DiskThread("segments", self._loop.call_soon_threadsafe)
         self._dirty: dict[int, Replica] = {}
-        self._trims: list[Record] = []
+        self._trims: dict[int, Record] = {}
+        self._waiting_writable: dict[int, Replica] = {}
+        self._turn_scheduled = False
+        self._changed = asyncio.Event()  # after each turn, for `start` and `close`
+        self._closing = False
         self._failed: BaseException | None = None
-        self._full: OSError | None = None
-        self._preparing = False
-        self._flush_scheduled = False
-        self._idle: asyncio.Event | None = None
-        self._groups: dict[int, Replica] = {}
-        for partition in range(partitions):
-            index = journal.index(partition)
-            state = HardState(index.term, index.vote, index.commit)
-            self._groups[partition] = Replica(self, partition, Raft(node, state, index.last))
+        self._flusher = Flusher(
+            journal,
+            self._flush_thread.submit,
+            in_flight_max=options.flushes_in_flight_max,
+            bytes_max=min(options.flush_bytes_max, options.segment_bytes // 4),
+            on_durable=self._durable,
+            on_failure=self._fail,
+        )
+        self._housekeeper = Housekeeper(
+            journal,
+            self._segment_thread.submit,
+            self._loop.call_later,
+            options,
+            on_segment=self._segment_prepared,
+            on_moved=self._entries_moved,
+            on_failure=self._fail,
+        )
+        self._groups = {partition: self._replica(node, partition) for partition in range(partitions)}
 
     @classmethod
     async def open(
-        cls, directory: Path, *, identity: NodeIdentity, partitions: int, options: LogOptions | None = None
+        cls,
+        directory: Path,
+        *,
+        identity: NodeIdentity,
+        partitions: int,
+        options: LogOptions | None = None,
+        disk: Disk | None = None,
     ) -> LogNode:
         """Lock the directory, check whose it is, scan the journal. Raises DirectoryInUse, WrongDirectory,
         JournalCorrupted, FormatTooNew, OSError."""
-        chosen = options or LogOptions()
-        disk = Disk()
-        lock = lock_directory(directory)
+        chosen, on_disk = options or LogOptions(), disk or FileDisk()
+        path = str(directory)
+        lock = lock_directory(on_disk, path)
         try:
-            claim_directory(directory, identity, partitions, disk)
+            claim_directory(on_disk, path, identity, partitions)
             journal = await asyncio.to_thread(
-                Journal.open, directory / "journal", disk=disk, segment_bytes=chosen.segment_bytes
+                Journal.open,
+                f"{path}/journal",
+                disk=on_disk,
+                identity=identity,
+                segment_bytes=chosen.segment_bytes,
+                reserve_bytes=chosen.disk_reserve_bytes,
             )
         except BaseException:
-            os.close(lock)
+            on_disk.close(lock)
             raise
-        return cls(journal, lock, identity.node, partitions, chosen)
+        if journal.torn_bytes:
+            logger.warning("cut %d bytes of a flush that a crash had interrupted", journal.torn_bytes)
+        return cls(journal, on_disk, lock, identity.node, partitions, chosen)
+
+    def _replica(self, node: str, partition: int) -> Replica:
+        index = self.journal.index(partition)
+        state = HardState(index.term, index.vote, index.commit)
+        raft = Raft(node, Voters(frozenset({node})), state, index.last)
+        return Replica(self, partition, raft, index)
 
     def group(self, partition: int) -> Replica:
         return self._groups[partition]
 
+    @property
+    def flushes(self) -> int:
+        """How many flushes are durable, each one write and one fdatasync."""
+        return self._flusher.flushes
+
+    @property
+    def flushed_bytes(self) -> int:
+        return self._flusher.flushed_bytes
+
+    @property
+    def full(self) -> str | None:
+        """Why no further segment can be made, while the disk is full."""
+        return self._housekeeper.full
+
     async def start(self) -> None:
-        """Hand over what the journal holds, then lead every group. Each group's `start` comes before."""
+        """Stand for election in every group. Returns when all lead and have handed over what the journal holds; earlier
+        when the disk is full, then they follow when there is space. Raises what `on_fatal` is told."""
         for replica in self._groups.values():
-            replica.replay()
-            await asyncio.sleep(0)
-        for replica in self._groups.values():
-            replica.campaign()
+            assert replica.started, "start() of each group comes first"
+            replica.raft.campaign()
             self.mark_dirty(replica)
+        self._housekeeper.look()
+        while not all(replica.raft.serves for replica in self._groups.values()) and self.full is None:
+            await self._wait_for_change()
+        if self._failed is not None:
+            raise self._failed
 
     async def close(self) -> None:
-        """Finish the flush that is under way and what was proposed, then release the directory."""
-        while (self.flushing or self._dirty) and self._failed is None:
-            self._idle = asyncio.Event()
-            await self._idle.wait()
-        self._disk_thread.shutdown(wait=True)
-        self._spare_thread.shutdown(wait=True)
-        self.journal.close()
-        os.close(self._lock)
+        """Make durable what was proposed, say in the journal that all of it is, then release the directory. After a
+        failure only the latter."""
+        self._closing = True
+        while self._failed is None and not self._at_rest() and self.full is None:
+            await self._wait_for_change()
+        self._housekeeper.stopped = True
+        await asyncio.to_thread(self._flush_thread.stop)
+        await asyncio.to_thread(self._segment_thread.stop)
+        self._release()
 
-    # ------------------------------------------------------------ flushing
+    def _release(self) -> None:
+        try:
+            if self._failed is None and self._flusher.idle:
+                flush = self.journal.begin([Record(NO_PARTITION, RecordKind.CLOSED, 0, 0)])
+                if flush is not None:
+                    self.journal.carry_out(flush)
+        finally:
+            self.journal.close()
+            self._disk.close(self._lock)
+
+    def _at_rest(self) -> bool:
+        return self._flusher.idle and not self._dirty and not self._turn_scheduled
+
+    async def _wait_for_change(self) -> None:
+        if self._failed is None:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._failed is not None and not self._closing:
+            raise self._failed
+
+    # ------------------------------------------------------------ ReplicaHost
+
+    def busy(self) -> bool:
+        return self._flusher.busy or self._flusher.waits_for_segment
+
+    def check_room(self, payload_bytes: int) -> None:
+        if self._failed is not None:
+            raise LogClosed(f"the log has failed: {self._failed}")
+        if self._closing:
+            raise LogClosed("the log is closing")
+        self._housekeeper.check_room(payload_bytes, self._flusher.gathered_bytes)
 
     def mark_dirty(self, replica: Replica) -> None:
         self._dirty[replica.partition] = replica
-        if not self.flushing and not self._flush_scheduled and self._failed is None:
-            self._flush_scheduled = True
-            asyncio.get_running_loop().call_soon(self._flush)
+        self._schedule_turn()
 
-    def check_room(self, size: int) -> None:
-        """Raises LogFull when the disk has no place for the next segment and the present one runs out."""
-        if self._full is not None and self.journal.room() < size + self.options.segment_bytes // 16:
-            self._prepare()
-            raise LogFull(f"the disk of the journal is full ({self._full}); free some space, then try again")
+    def wants_writable(self, replica: Replica) -> None:
+        self._waiting_writable[replica.partition] = replica
 
-    def trim(self, replica: Replica, index: int) -> None:
-        if index >= replica.first_index:
-            self._trims.append(Record(replica.partition, RecordKind.TRIM, replica.term, index, b""))
+    def trim(self, replica: Replica, index: int, term: int) -> None:
+        """Written with the next flush; at once only when that may free a segment."""
+        self._trims[replica.partition] = Record(replica.partition, RecordKind.TRIM, term, index)
+        if self.journal.segment_count > 1:
+            self._schedule_turn()
 
-    def _flush(self) -> None:
-        self._flush_scheduled = False
-        if self.flushing or self._failed is not None or not self._dirty:
+    def read(self, partition: int, start: int, end: int, done: Callable[[Sequence[Entry]], None]) -> None:
+        places = self.journal.locate(partition, start, end, self.options.replay_batch_bytes)
+
+        def have(entries: Sequence[Entry] | None, error: BaseException | None) -> None:
+            if entries is None:
+                assert error is not None
+                self._fail(error)
+            elif self._failed is None:
+                self._guarded(lambda: done(entries))
+
+        self._segment_thread.submit(lambda: self.journal.fetch(places), have)
+
+    # ------------------------------------------------------------ the turn
+
+    def _schedule_turn(self) -> None:
+        """Once per turn of the loop, whatever is proposed in it."""
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._scheduled_turn)
+
+    def _scheduled_turn(self) -> None:
+        self._turn_scheduled = False
+        if not self._flusher.busy:  # otherwise the flush that is done first takes the turn, with a larger batch
+            self._guarded(self._turn)
+
+    def _turn(self) -> None:
+        """To the disk first, so that it works while the consumers do."""
+        readies: Batch = []
+        dirty, self._dirty = self._dirty, {}
+        for partition, replica in dirty.items():
+            raft = replica.raft
+            ready = raft.ready(self._flusher.room)
+            if ready.must_sync:
+                self._flusher.gather(replica, ready)
+            readies.append((replica, ready))
+            if raft.has_ready():
+                self._dirty[partition] = replica  # the flush is full; after the next one
+        self._add_trims()
+        self._flusher.flush()
+        for replica, ready in readies:
+            replica.carry_on(ready)
+        if self._waiting_writable:
+            self._tell_writable()
+        if self._dirty and not self.busy():
+            self._schedule_turn()
+        self._changed.set()
+
+    def _add_trims(self) -> None:
+        if self._trims and (not self._flusher.idle or self.journal.segment_count > 1):
+            self._flusher.add(list(self._trims.values()))
+            self._trims = {}
+
+    def _durable(self, batch: Batch) -> None:
+        """A flush is on the disk."""
+        if self._failed is not None:
             return
-        batch: list[tuple[Replica, Ready]] = []
-        records, self._trims = self._trims, []
-        trimmed = bool(records)
-        for replica in self._dirty.values():
-            ready, own = replica.take_ready()
-            batch.append((replica, ready))
-            records += own
-        self._dirty = {}
-        self.flushing = True
-        loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._disk_thread, self._write, records, trimmed)
-        done.add_done_callback(lambda future: self._flushed(future, batch))
+        self._guarded(lambda: self._after_flush(batch))
 
-    def _write(self, records: list[Record], trimmed: bool) -> None:
-        self.journal.write(records)
-        if trimmed:
-            self.journal.remove_dead_segments()
+    def _after_flush(self, batch: Batch) -> None:
+        for replica, ready in batch:
+            replica.raft.advance(ready)
+            self._dirty[replica.partition] = replica
+        self._housekeeper.look()
+        self._turn()
 
-    def _flushed(self, done: asyncio.Future[None], batch: list[tuple[Replica, Ready]]) -> None:
-        self.flushing = False
-        error = done.exception()
-        if error is not None:
-            self._fail(error)
-            return
-        self.flushes += 1
-        if self.journal.needs_segment():
-            self._prepare()
-        try:
-            for replica, ready in batch:
-                replica.deliver(ready)
-            for replica, _ in batch:
+    def _tell_writable(self) -> None:
+        for partition, replica in list(self._waiting_writable.items()):
+            del self._waiting_writable[partition]
+            if replica.writable:  # asks to be told again, if not
                 replica.tell_writable()
-        except Exception as failure:  # noqa: BLE001 - a consumer that fails must stop the node, not lose entries
-            self._fail(failure)
-            return
-        if self._dirty:
-            self._flush()
-        elif self._idle is not None:
-            self._idle.set()
 
-    def _prepare(self) -> None:
-        if self._preparing:
-            return
-        self._preparing = True
-        loop = asyncio.get_running_loop()
-        loop.run_in_executor(self._spare_thread, self.journal.prepare_segment).add_done_callback(self._prepared)
+    def _segment_prepared(self) -> None:
+        self._guarded(self._turn)
 
-    def _prepared(self, done: asyncio.Future[None]) -> None:
-        self._preparing = False
-        error = done.exception()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            self._full = error
-        elif error is not None:
+    def _entries_moved(self, records: list[Record]) -> None:
+        self._flusher.add(records)
+        self._schedule_turn()
+
+    # ------------------------------------------------------------ failure
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """An exception out of a consumer, or a broken invariant, stops the node: going on could skip entries."""
+        if self._failed is not None:
+            return
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - reported by on_fatal, and nothing goes on after it
             self._fail(error)
-        else:
-            self._full = None
 
     def _fail(self, error: BaseException) -> None:
-        """The disk or a consumer failed: nothing is acknowledged any more, the process must end."""
-        if self._failed is None:
-            self._failed = error
-            if self._idle is not None:
-                self._idle.set()
-            if self.on_fatal is not None:
-                self.on_fatal(error)
+        if self._failed is not None:
+            return
+        self._failed = error
+        self._housekeeper.stopped = True
+        logger.critical("the log has failed, the node must stop", exc_info=error)
+        self._changed.set()
+        if self.on_fatal is not None:
+            self.on_fatal(error)

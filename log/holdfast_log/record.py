@@ -1,131 +1,141 @@
-"""How entries lie in a segment: flushes of records, each flush one write and one fdatasync.
+"""How one record lies in a segment, and how records are chained.
 
 ::
 
-    segment   | segment header, 512 B | flush | flush | ... | zeros |
-    flush     | flush header, 32 B | record | record | ... | zeros up to a multiple of 512 B |
-    record    | record header, 32 B | payload |
+    0      4         8        12          14     15      16     24      32
+    +------+---------+--------+-----------+------+-------+------+-------+---------+
+    | crc  | crc of  | payload| partition | kind | flags | term | index | payload |
+    | u32  | the one | bytes  | u16       | u8   | u8    | u64  | u64   |         |
+    |      | before  | u32    |           |      |       |      |       |         |
+    +------+---------+--------+-----------+------+-------+------+-------+---------+
+      all little-endian; crc = CRC32C of everything behind it, seeded with the journal's nonce
 
-Flushes begin at multiples of 512 bytes and are numbered without gaps, and one is begun only after the fdatasync of the
-one before. So when a flush can't be read, it is a torn tail if no valid flush with a higher number lies behind it, and
-damage of something that was durable if there is one. Every checksum is CRC32C and seeded with the journal's random
-nonce, so that a payload that looks like a flush is not taken for one. All numbers are little-endian.
+The checksum of the record before is written down rather than only mixed in, so that one record can be checked by itself
+when it is read back, and a run of records proves that none is missing, stale or misplaced. The seed keeps a payload
+that holds a copy of some journal from being taken for part of this one.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
 from enum import IntEnum
 
 import google_crc32c
+import msgspec
 
-SECTOR_BYTES = 512
-FORMAT_VERSION = 1
+_HEADER = struct.Struct("<IIIHBBQQ")
+_CHECKED = struct.Struct("<IIHBBQQ")  # the header behind its own checksum
+RECORD_HEADER_BYTES = _HEADER.size
+NO_PARTITION = 0xFFFF
+"""In records about the whole journal; so there are at most 65,535 partitions."""
 
-SEGMENT_MAGIC = b"HFSEG\x00\x01\x00"
-_SEGMENT_HEADER = struct.Struct("<8sHHIQ16s")  # magic, version, reserved, reserved, sequence, nonce
-FLUSH_MAGIC = 0x48_4C_46_46
-_FLUSH_HEADER = struct.Struct("<IIQQI")  # magic, body crc, number, body bytes, header crc (seeded)
-FLUSH_HEADER_BYTES = 32
-_RECORD_HEADER = struct.Struct("<IIQQHBBI")  # crc, payload bytes, term, index, partition, kind, flags, reserved
-RECORD_HEADER_BYTES = _RECORD_HEADER.size
+FLAG_MOVED = 1
+"""The record is a copy of a live entry of a segment that goes away: it says where the entry lies from now on, and
+unlike an entry that is appended again it does not cut what follows."""
 
 
 class RecordKind(IntEnum):
-    """The first three are `EntryKind`; the others are about a partition, not in its log."""
+    """The first three are `EntryKind`; the others are about a partition or the journal, not in any log."""
 
     EMPTY = 0
     NORMAL = 1
     CONFIG = 2
-    HARD_STATE = 16  # term, index = commit index, payload = name voted for
-    TRIM = 17  # index = last trimmed index, term = its term
+    HARD_STATE = 16  # term; index = commit index; payload = name voted for
+    TRIM = 17  # index = last trimmed index; term = its term
+    BOUNDS = 18  # as TRIM; payload = last index, u64: all of the log between them was written before this record
+    CLOSED = 19  # the node stopped in an orderly way: all before it was durable
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+ENTRY_KIND_MAX = RecordKind.CONFIG
+KNOWN_KINDS = frozenset(int(kind) for kind in RecordKind)
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
     partition: int
     kind: int
     term: int
     index: int
-    payload: bytes
+    payload: bytes = b""
+    flags: int = 0
+
+
+class Found(msgspec.Struct, frozen=True, gc=False):
+    """A record in a segment, as the recovery scan sees it; the payload of an entry stays on the disk."""
+
+    offset: int
+    size: int  # header included
+    record: Record
 
 
 class BadRecord(ValueError):
-    """Bytes that are not a record: a checksum or a length does not hold."""
+    """Bytes that are not the record that should be there."""
+
+    def __init__(self, offset: int, what: str) -> None:
+        super().__init__(what)
+        self.offset = offset
 
 
-def encode_segment_header(sequence: int, nonce: bytes) -> bytes:
-    head = _SEGMENT_HEADER.pack(SEGMENT_MAGIC, FORMAT_VERSION, 0, 0, sequence, nonce)
-    head += struct.pack("<I", google_crc32c.value(head))
-    return head.ljust(SECTOR_BYTES, b"\0")
+def bounds_record(partition: int, trimmed_index: int, trimmed_term: int, last_index: int) -> Record:
+    payload = last_index.to_bytes(8, "little")
+    return Record(partition, RecordKind.BOUNDS, trimmed_term, trimmed_index, payload)
 
 
-def decode_segment_header(data: bytes) -> tuple[int, int, bytes]:
-    """Format version, sequence and nonce. Raises BadRecord."""
-    if len(data) < SECTOR_BYTES:
-        raise BadRecord(f"segment header has {len(data)} of {SECTOR_BYTES} bytes")
-    magic, version, _, _, sequence, nonce = _SEGMENT_HEADER.unpack_from(data)
-    size = _SEGMENT_HEADER.size
-    (crc,) = struct.unpack_from("<I", data, size)
-    if magic != SEGMENT_MAGIC or crc != google_crc32c.value(data[:size]):
-        raise BadRecord("segment header is damaged")
-    return version, sequence, nonce
+def bounds_last_index(record: Record) -> int:
+    return int.from_bytes(record.payload, "little")
 
 
-def encode_record(record: Record, seed: int) -> bytes:
-    payload = record.payload
-    rest = _RECORD_HEADER.pack(0, len(payload), record.term, record.index, record.partition, record.kind, 0, 0)[4:]
-    crc = int(google_crc32c.extend(google_crc32c.extend(seed, rest), payload))
-    return crc.to_bytes(4, "little") + rest + payload
+def encode_records(records: Sequence[Record], chain: int, seed: int) -> tuple[list[bytes], list[int], int]:
+    """Buffers to write one behind the other, the size of each record, and the last record's checksum.
+    ``chain`` is the checksum of the record before the first."""
+    parts: list[bytes] = []
+    sizes: list[int] = []
+    extend, pack = google_crc32c.extend, _CHECKED.pack
+    for record in records:
+        payload = record.payload
+        head = (chain, len(payload), record.partition, record.kind, record.flags, record.term, record.index)
+        checked = pack(*head)
+        chain = extend(extend(seed, checked), payload)
+        parts.append(chain.to_bytes(4, "little") + checked)
+        parts.append(payload)
+        sizes.append(RECORD_HEADER_BYTES + len(payload))
+    return parts, sizes, chain
 
 
-def decode_record(data: bytes, offset: int, seed: int) -> tuple[Record, int]:
-    """The record at ``offset`` and where it ends. Raises BadRecord."""
+def decode_records(data: bytes, start: int, end: int, chain: int | None, seed: int) -> tuple[list[Found], int]:
+    """The records between ``start`` and ``end`` and the last one's checksum. ``chain`` None: what came before is not
+    known (its segment was removed). Raises BadRecord."""
+    found: list[Found] = []
+    extend, unpack = google_crc32c.extend, _HEADER.unpack_from
+    offset, last = start, 0
+    while offset < end:
+        body = offset + RECORD_HEADER_BYTES
+        if body > end:
+            raise BadRecord(offset, f"a record header is cut at {end}")
+        crc, previous, size, partition, kind, flags, term, index = unpack(data, offset)
+        following = body + size
+        if following > end:
+            raise BadRecord(offset, f"a record of {size} bytes reaches beyond its flush, which ends at {end}")
+        if extend(seed, data[offset + 4 : following]) != crc:
+            raise BadRecord(offset, "the checksum of a record does not hold")
+        if chain is not None and previous != chain:
+            raise BadRecord(offset, "a record does not follow the one before it")
+        payload = b"" if kind <= ENTRY_KIND_MAX else data[body:following]
+        found.append(Found(offset, following - offset, Record(partition, kind, term, index, payload, flags)))
+        chain = last = crc
+        offset = following
+    return found, last
+
+
+def decode_record(data: bytes, offset: int, seed: int) -> Record:
+    """The one record at ``offset`` with its payload. Raises BadRecord."""
     start = offset + RECORD_HEADER_BYTES
     if start > len(data):
-        raise BadRecord(f"record header is cut at {len(data)}")
-    crc, size, term, index, partition, kind, _, _ = _RECORD_HEADER.unpack_from(data, offset)
+        raise BadRecord(offset, "the record header is cut")
+    crc, _, size, partition, kind, flags, term, index = _HEADER.unpack_from(data, offset)
     end = start + size
     if end > len(data):
-        raise BadRecord(f"record of {size} bytes is cut at {len(data)}")
-    payload = data[start:end]
-    if crc != google_crc32c.extend(google_crc32c.extend(seed, data[offset + 4 : start]), payload):
-        raise BadRecord("record checksum does not hold")
-    return Record(partition, kind, term, index, payload), end
-
-
-def encode_flush(number: int, records: list[bytes], seed: int) -> bytes:
-    """One flush, padded to whole sectors. ``seed`` is the CRC of the journal's nonce."""
-    body = b"".join(records)
-    head = _FLUSH_HEADER.pack(FLUSH_MAGIC, google_crc32c.extend(seed, body), number, len(body), 0)[:-4]
-    head += int(google_crc32c.extend(seed, head)).to_bytes(4, "little") + b"\0" * (FLUSH_HEADER_BYTES - 28)
-    size = len(head) + len(body)
-    return head + body + b"\0" * (-size % SECTOR_BYTES)
-
-
-def decode_flush_header(data: bytes, offset: int, seed: int) -> tuple[int, int, int] | None:
-    """(number, body bytes, body crc), or None when there is no flush header at ``offset``."""
-    if offset + FLUSH_HEADER_BYTES > len(data):
-        return None
-    magic, body_crc, number, size, crc = _FLUSH_HEADER.unpack_from(data, offset)
-    if magic != FLUSH_MAGIC or crc != google_crc32c.extend(seed, data[offset : offset + 24]):
-        return None
-    return number, size, body_crc
-
-
-def flush_is_whole(data: bytes, offset: int, size: int, body_crc: int, seed: int) -> bool:
-    start = offset + FLUSH_HEADER_BYTES
-    if start + size > len(data):
-        return False
-    return bool(google_crc32c.extend(seed, data[start : start + size]) == body_crc)
-
-
-def flush_span(size: int) -> int:
-    """Bytes that a flush with ``size`` body bytes takes in the segment."""
-    whole = FLUSH_HEADER_BYTES + size
-    return whole + (-whole % SECTOR_BYTES)
-
-
-def nonce_seed(nonce: bytes) -> int:
-    return int(google_crc32c.value(nonce))
+        raise BadRecord(offset, f"the record of {size} bytes is cut")
+    if google_crc32c.extend(seed, data[offset + 4 : end]) != crc:
+        raise BadRecord(offset, "its checksum does not hold")
+    return Record(partition, kind, term, index, data[start:end], flags)

@@ -67,6 +67,41 @@ class Trimmed(LogError):
         self.first_index = first_index
 
 
+class LogBehind(LogError):
+    """The consumer has applied entries that the log does not hold: the log's directory was replaced or is older."""
+
+    def __init__(self, partition: int, applied_index: int, last_index: int) -> None:
+        super().__init__(
+            f"the tables of partition {partition} have applied entry {applied_index}, but the log ends at "
+            f"{last_index}: the journal was removed or is an older copy"
+        )
+
+
+class LogClosed(LogError):
+    """The log is closing or has failed; nothing is taken any more."""
+
+
+class JournalCorrupted(LogError):
+    """Something that was durable can't be read any more. Nothing was changed on the disk."""
+
+    def __init__(self, path: str, offset: int, what: str) -> None:
+        super().__init__(f"journal segment {path} is damaged at offset {offset}: {what}")
+        self.path = path
+        self.offset = offset
+
+
+class FormatTooNew(LogError):
+    """A newer release wrote this data."""
+
+
+class WrongDirectory(LogError):
+    """The directory belongs to another node or cluster, or has another number of partitions."""
+
+
+class DirectoryInUse(LogError):
+    """Another process works on the directory."""
+
+
 class LogConsumer(Protocol):
     """What a log group calls, always on the event loop's thread and never from inside `propose`."""
 
@@ -107,12 +142,13 @@ class PartitionLog(Protocol):
         `on_writable`; proposing all the same is allowed up to the hard limit, then raises Overloaded."""
 
     def start(self, consumer: LogConsumer, applied_index: int) -> None:
-        """Begin handing over committed entries after ``applied_index``. Raises Trimmed when they are gone."""
+        """Begin handing over committed entries after ``applied_index``. Raises Trimmed when they are gone, LogBehind
+        when the log ends before that index."""
 
     def propose(self, payload: bytes) -> tuple[int, int]:
         """Append on the leader; returns (term, index) at once. It is acknowledged when `on_committed` hands over
         that index with that term; another term at that index means that it was lost.
-        Raises NotLeader, LogFull, Overloaded, PayloadTooLarge."""
+        Raises NotLeader, LogFull, Overloaded, PayloadTooLarge, LogClosed; then nothing was taken."""
 
     def trim(self, up_to_index: int) -> None:
         """Entries up to and including this index are durable elsewhere and may be dropped (they need not be)."""

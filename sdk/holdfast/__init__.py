@@ -28,6 +28,7 @@ from holdfast.context import (
     WorkflowContext,
     WorkflowSharedContext,
 )
+from holdfast.endpoint import Endpoint, serve
 from holdfast.errors import Cancelled, DefinitionError, InvalidValue, NotDurable, TerminalError
 from holdfast.handler import Handler, Keyed
 from holdfast.retry_policy import RetryPolicy
@@ -42,6 +43,7 @@ __all__ = [
     "Cancelled",
     "Context",
     "DefinitionError",
+    "Endpoint",
     "Future",
     "Handler",
     "InvalidValue",
@@ -59,4 +61,5 @@ __all__ = [
     "Workflow",
     "WorkflowContext",
     "WorkflowSharedContext",
+    "serve",
 ]

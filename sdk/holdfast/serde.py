@@ -128,17 +128,20 @@ class PydanticSerde(Generic[T]):
         return schema
 
 
-ANY: JsonSerde[Any] = JsonSerde(Any)
-_BYTES = BytesSerde()
-_NONE = NoneSerde()
-
-
 def serde_for(type_hint: Any) -> Serde[Any]:
     """The serde of a type hint. Raises InvalidValue for types that can't travel."""
     try:
         return _cached(type_hint)
     except TypeError:  # unhashable hints, such as Annotated with a list in it
         return _choose(type_hint)
+
+
+def as_serde(type_or_serde: Any) -> Serde[Any]:
+    """What people give where a type is asked for may be a serde as well."""
+    if not isinstance(type_or_serde, type) and hasattr(type_or_serde, "deserialize"):
+        serde: Serde[Any] = type_or_serde
+        return serde
+    return serde_for(type_or_serde)
 
 
 def serde_of(value: object) -> Serde[Any]:
@@ -214,6 +217,9 @@ def _pydantic_words(error: ValueError) -> str:
     )
 
 
+ANY: JsonSerde[Any] = JsonSerde(Any)
+_BYTES = BytesSerde()
+_NONE = NoneSerde()
 _ENCODER = msgspec.json.Encoder(enc_hook=_to_json, order="deterministic")
 
 

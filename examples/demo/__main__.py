@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 from rich.console import Console
 from rich.table import Table
 
@@ -152,7 +153,7 @@ def run_demo(directory: Path, progress: Progress) -> tuple[Audit, float]:
         finally:
             clients.join()
         seconds = time.monotonic() - began
-        progress.say(f"all clients have their answers, after {client.retries} retried requests; now the accounts")
+        progress.say(f"all have their answers, after {client.retries} retries; now the accounts")
         counts = {f"show-{n}": count_episodes(client, f"show-{n}") for n in range(SHOWS)}
     effects, payments = Ledger(directory / "effects.jsonl"), Ledger(directory / "payments.jsonl")
     return audit(progress.accepted, progress.outcomes, effects.rows(), payments.rows(), counts), seconds
@@ -188,7 +189,11 @@ def main() -> int:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     progress = Progress()
-    result, seconds = run_demo(directory, progress)
+    try:
+        result, seconds = run_demo(directory, progress)
+    except (RuntimeError, OSError, grpc.RpcError) as error:
+        console.print(f"[bold red]failed[/]; data and logs are in {directory}\n{error}")
+        return 1
     show(result, seconds, progress.problems)
     if not result.clean or progress.problems or result.completed != EPISODES:
         console.print(f"[bold red]failed[/]; data and logs are in {directory}")

@@ -13,7 +13,7 @@ may be read by the thread that writes it while the event loop reads it too.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ from holdfast_partition_processor.tables import Frame, Promise
 
 ROW_BYTES = 200
 """What a row costs beside its payload: key, dictionary entry, object headers."""
+
+FEW = 32
+"""So many keys are cheaper to insert one by one into a long sorted list than by merging."""
 
 
 class _Tombstone:
@@ -83,8 +86,12 @@ class GroupOverlay:
         if self._keys is None:
             self._keys = sorted(self.rows)
         elif self._late:
-            self._keys += self._late
-            self._keys.sort()  # a sorted list and a short tail: merged, not sorted anew
+            if len(self._late) <= FEW:
+                for sub in self._late:
+                    insort(self._keys, sub)
+            else:
+                self._keys += self._late
+                self._keys.sort()  # a sorted list and a short tail: merged, not sorted anew
             self._late = []
             self._version += 1
         return self._keys

@@ -56,7 +56,12 @@ class Twin:
         self._machine = StateMachine(self.storage, partition, PARTITIONS)
 
     def follow(self, entries: list[Entry]) -> None:
-        for entry in entries[self.applied :]:
+        """``entries`` is the whole log."""
+        self.apply(entries[self.applied :])
+
+    def apply(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            assert entry.index == self.applied + 1
             self.applied = entry.index
             if entry.kind is not EntryKind.NORMAL:
                 continue
@@ -65,9 +70,82 @@ class Twin:
                     self.results.setdefault(action.id, set()).add(action.value)
 
 
+def some_invoke(rng: random.Random) -> Invoke:
+    target, again = SERVICE, None
+    if rng.random() < 0.4:
+        key = f"key{rng.randrange(5)}"
+        target = Target("counter", "add", key, HandlerType.EXCLUSIVE)
+    if rng.random() < 0.2:
+        again = f"once{rng.randrange(50)}"
+    return Invoke(
+        invocation_id_of(target, again, rng.randbytes(24)),
+        target,
+        pb.InputCommandMessage(value=pb.Value(content=rng.randbytes(20))).SerializeToString(),
+        idempotency_key=again,
+        execute_at_ms=clock_ms() + rng.randrange(30) if rng.random() < 0.2 else 0,
+        completion_retention_ms=RETENTION_MS,
+        journal_retention_ms=rng.choice((0, RETENTION_MS)),
+    )
+
+
+class Handlers:
+    """What user code would do: end, sleep, call, fail; now or a little later."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+
+    def respond(self, host: Host, action: StartAttempt) -> None:
+        loop = asyncio.get_running_loop()
+        command = self._answer(action)
+
+        def send() -> None:
+            try:
+                host.submit(command)
+            except NotLeader:
+                pass  # the handler of a process that died meanwhile
+
+        if self.rng.random() < 0.5:
+            loop.call_soon(send)
+        else:
+            loop.call_later(self.rng.random() * 0.004, send)
+
+    def _answer(self, action: StartAttempt) -> Effects | AttemptFailed:
+        """The first attempt does something, one that has a journal ends."""
+        row = action.invocation
+        kind = self.rng.randrange(8)
+        if row.attempt < 4 and kind == 0:
+            return AttemptFailed(row.id, row.attempt, Failure(500, "try again"), Retry(clock_ms() + 3))
+        if row.commands > 1 or kind < 4:
+            state = pb.SetStateCommandMessage(key=b"k" * self.rng.randrange(1, 400), value=pb.Value(content=row.id))
+            ending = output(action, self.rng.randbytes(8))
+            if row.target.type is not HandlerType.EXCLUSIVE:
+                return ending
+            frames = (StoredFrame(MessageType.SET_STATE, state.SerializeToString()), *ending.frames)
+            return Effects(row.id, row.attempt, frames)
+        if kind == 4:
+            sleep = pb.SleepCommandMessage(wake_up_time=clock_ms() + self.rng.randrange(20), result_completion_id=1)
+            return self._suspend(row.id, row.attempt, StoredFrame(MessageType.SLEEP, sleep.SerializeToString()), 1)
+        resolved = ResolvedCall(SERVICE, RETENTION_MS, RETENTION_MS)
+        if kind == 5:
+            send = pb.OneWayCallCommandMessage(
+                service_name="greeter", handler_name="greet", invocation_id_notification_idx=1
+            )
+            frame = StoredFrame(MessageType.ONE_WAY_CALL, send.SerializeToString(), resolved)
+            return Effects(row.id, row.attempt, (frame, *output(action, self.rng.randbytes(8)).frames))
+        call = pb.CallCommandMessage(
+            service_name="greeter", handler_name="greet", invocation_id_notification_idx=1, result_completion_id=2
+        )
+        return self._suspend(row.id, row.attempt, StoredFrame(MessageType.CALL, call.SerializeToString(), resolved), 2)
+
+    def _suspend(self, id: bytes, attempt: int, frame: StoredFrame, waits_for: int) -> Effects:
+        suspension = pb.SuspensionMessage(waiting_completions=[waits_for]).SerializeToString()
+        return Effects(id, attempt, (frame, StoredFrame(MessageType.SUSPENSION, suspension)))
+
+
 class World:
     def __init__(self, directory: Path, seed: int) -> None:
         self.rng = random.Random(seed)
+        self.handlers = Handlers(self.rng)
         self.directory = directory
         self.life = 0
         self.entries: list[list[Entry]] = [[] for _ in range(PARTITIONS)]
@@ -124,7 +202,7 @@ class World:
         """New invocations, some of them again, some at once, some after a moment."""
         await until(lambda: all(processor.is_leading for processor in self.processors))
         for _ in range(count):
-            command = self._some_invoke()
+            command = some_invoke(self.rng)
             partition = partition_of_id(command.id, PARTITIONS)
             self.processors[partition].submit(command, durable=partial(self.invoked.add, command.id))
             if self.rng.random() < 0.2:
@@ -140,74 +218,10 @@ class World:
     def _path(self, partition: int, life: int | None = None) -> Path:
         return self.directory / f"life{self.life if life is None else life}" / f"partition{partition}"
 
-    def _some_invoke(self) -> Invoke:
-        target, again = SERVICE, None
-        if self.rng.random() < 0.4:
-            key = f"key{self.rng.randrange(5)}"
-            target = Target("counter", "add", key, HandlerType.EXCLUSIVE)
-        if self.rng.random() < 0.2:
-            again = f"once{self.rng.randrange(50)}"
-        return Invoke(
-            invocation_id_of(target, again, self.rng.randbytes(24)),
-            target,
-            pb.InputCommandMessage(value=pb.Value(content=self.rng.randbytes(20))).SerializeToString(),
-            idempotency_key=again,
-            execute_at_ms=clock_ms() + self.rng.randrange(30) if self.rng.random() < 0.2 else 0,
-            completion_retention_ms=RETENTION_MS,
-            journal_retention_ms=self.rng.choice((0, RETENTION_MS)),
-        )
-
     def _duties(self, processor: PartitionProcessor) -> LeaderDuties:
         def courier(target: int, ingest: Ingest, durable: object, failed: object) -> None:
             self.processors[target].submit(ingest, durable, failed)  # type: ignore[arg-type]
 
         return LeaderDuties(
-            processor, clock_ms=clock_ms, invoker=lambda host: FakeInvoker(host, self._respond), courier=courier
+            processor, clock_ms=clock_ms, invoker=lambda host: FakeInvoker(host, self.handlers.respond), courier=courier
         )
-
-    def _respond(self, host: Host, action: StartAttempt) -> None:
-        loop = asyncio.get_running_loop()
-        command = self._answer(action)
-
-        def send() -> None:
-            try:
-                host.submit(command)
-            except NotLeader:
-                pass  # the handler of a process that died meanwhile
-
-        if self.rng.random() < 0.5:
-            loop.call_soon(send)
-        else:
-            loop.call_later(self.rng.random() * 0.004, send)
-
-    def _answer(self, action: StartAttempt) -> Effects | AttemptFailed:
-        """The first attempt does something, one that has a journal ends."""
-        row = action.invocation
-        kind = self.rng.randrange(8)
-        if row.attempt < 4 and kind == 0:
-            return AttemptFailed(row.id, row.attempt, Failure(500, "try again"), Retry(clock_ms() + 3))
-        if row.commands > 1 or kind < 4:
-            state = pb.SetStateCommandMessage(key=b"k" * self.rng.randrange(1, 400), value=pb.Value(content=row.id))
-            ending = output(action, self.rng.randbytes(8))
-            if row.target.type is not HandlerType.EXCLUSIVE:
-                return ending
-            frames = (StoredFrame(MessageType.SET_STATE, state.SerializeToString()), *ending.frames)
-            return Effects(row.id, row.attempt, frames)
-        if kind == 4:
-            sleep = pb.SleepCommandMessage(wake_up_time=clock_ms() + self.rng.randrange(20), result_completion_id=1)
-            return self._suspend(row.id, row.attempt, StoredFrame(MessageType.SLEEP, sleep.SerializeToString()), 1)
-        resolved = ResolvedCall(SERVICE, RETENTION_MS, RETENTION_MS)
-        if kind == 5:
-            send = pb.OneWayCallCommandMessage(
-                service_name="greeter", handler_name="greet", invocation_id_notification_idx=1
-            )
-            frame = StoredFrame(MessageType.ONE_WAY_CALL, send.SerializeToString(), resolved)
-            return Effects(row.id, row.attempt, (frame, *output(action, self.rng.randbytes(8)).frames))
-        call = pb.CallCommandMessage(
-            service_name="greeter", handler_name="greet", invocation_id_notification_idx=1, result_completion_id=2
-        )
-        return self._suspend(row.id, row.attempt, StoredFrame(MessageType.CALL, call.SerializeToString(), resolved), 2)
-
-    def _suspend(self, id: bytes, attempt: int, frame: StoredFrame, waits_for: int) -> Effects:
-        suspension = pb.SuspensionMessage(waiting_completions=[waits_for]).SerializeToString()
-        return Effects(id, attempt, (frame, StoredFrame(MessageType.SUSPENSION, suspension)))

@@ -9,25 +9,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from struct import Struct
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from google.protobuf.message import DecodeError, Message
 
 from holdfast_partition_processor.action import StartAttempt
+from holdfast_partition_processor.attempt_failure import FrameRefused
 from holdfast_partition_processor.catalog import Catalog, CatalogError, ResolvedHandler
-from holdfast_partition_processor.command import Failure, ResolvedCall, StoredFrame
+from holdfast_partition_processor.command import ResolvedCall, StoredFrame
 from holdfast_partition_processor.frame_validation import InvalidFrame, validate
+from holdfast_partition_processor.invocation import Invocation
 from holdfast_partition_processor.session_mux import PROTOCOL_VIOLATION, Stream
 from holdfast_proto import endpoint_pb2 as ep
 from holdfast_proto import protocol_pb2 as pb
 from holdfast_proto.framing import (
-    HEADER,
     HEADER_BYTES,
-    PROTOCOL_VERSION,
     REQUESTED_ACK,
     MalformedFrame,
     decode_frames,
@@ -35,14 +34,9 @@ from holdfast_proto.framing import (
     is_command,
 )
 from holdfast_proto.framing import MessageType as M
-from holdfast_proto.identifiers import encode_invocation_id
-
-if TYPE_CHECKING:
-    from holdfast_partition_processor.invocation import Invocation
 
 UNKNOWN_TARGET = 404
 HALF_CLOSE_FRAME = encode_frame(M.HALF_CLOSE, b"")
-_THREE_WORDS = Struct(">QQQ")
 _RESULT = ("result_completion_id",)
 _INVOCATION_ID = ("invocation_id_notification_idx",)
 _NEW_COMPLETIONS: dict[int, tuple[str, ...]] = {
@@ -59,15 +53,6 @@ _NEW_COMPLETIONS: dict[int, tuple[str, ...]] = {
     M.GET_INVOCATION_OUTPUT: _RESULT,
 }
 """Under which fields a command says how its completions will be numbered."""
-
-
-class FrameRefused(Exception):
-    """What the endpoint sent can't be stored, and the attempt fails with this."""
-
-    def __init__(self, failure: Failure, index: int = -1, name: str = "", code: int = -1) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-        self.related = (index, name, code)
 
 
 class Phase(Enum):
@@ -153,9 +138,9 @@ class Attempt:
                 else:
                     self._store(received, code, flags, body, catalog)
         except MalformedFrame as error:
-            raise FrameRefused(Failure(PROTOCOL_VIOLATION, f"the endpoint sent garbage: {error}")) from error
+            raise FrameRefused(PROTOCOL_VIOLATION, f"the endpoint sent garbage: {error}") from error
         except DecodeError as error:
-            raise FrameRefused(Failure(PROTOCOL_VIOLATION, f"the endpoint sent a broken message: {error}")) from error
+            raise FrameRefused(PROTOCOL_VIOLATION, f"the endpoint sent a broken message: {error}") from error
         return received
 
     def _store(self, received: Received, code: int, flags: int, body: bytes, catalog: Callable[[], Catalog]) -> None:
@@ -221,56 +206,5 @@ class Attempt:
     def _refused(
         self, received: Received, code: int, what: str, status: int = PROTOCOL_VIOLATION, name: str = ""
     ) -> FrameRefused:
-        failure = Failure(status, f"the endpoint's frame was refused: {what}")
-        if not is_command(code):
-            return FrameRefused(failure)
-        return FrameRefused(failure, self.commands + received.commands, name, code)
-
-
-def opening_frames(
-    attempt: Attempt, journal: bytes, state: Sequence[tuple[bytes, bytes]], partial_state: bool, now_ms: int
-) -> bytes:
-    """Open, Start and the journal. ``journal`` has exactly the attempt's known entries."""
-    invocation = attempt.invocation
-    target = invocation.target
-    debug_id = encode_invocation_id(invocation.id)
-    key = target.key or ""
-    opening = ep.Open(
-        service=target.service,
-        handler=target.handler,
-        key=key,
-        protocol_version=PROTOCOL_VERSION,
-        attempt=invocation.attempt,
-        invocation_id=debug_id,
-    ).SerializeToString()
-    first, second, third = _THREE_WORDS.unpack(invocation.id)
-    start = pb.StartMessage(
-        id=invocation.id,
-        debug_id=debug_id,
-        known_entries=attempt.known_entries,
-        partial_state=partial_state,
-        key=key,
-        random_seed=first ^ second ^ third,
-    )
-    if invocation.retry_count:
-        start.retry_count_since_last_stored_entry = invocation.retry_count
-        start.duration_since_last_stored_entry = max(0, now_ms - invocation.last_progress_ms)
-    for name, value in state:
-        start.state_map.add(key=name, value=value)
-    body = start.SerializeToString()
-    open_header, start_header = HEADER.pack(M.OPEN, 0, len(opening)), HEADER.pack(M.START, 0, len(body))
-    return b"".join((open_header, opening, start_header, body, journal))
-
-
-def frame_count(frames: bytes) -> int:
-    return sum(1 for _ in decode_frames(frames))
-
-
-def first_frames(journal: bytes, count: int) -> bytes | None:
-    """The first ``count`` frames of ``journal``, None when it has fewer."""
-    seen, last = 0, 0
-    for _, _, _, end in decode_frames(journal):
-        seen, last = seen + 1, end
-        if seen == count:
-            return journal[:last] if last < len(journal) else journal
-    return None
+        related = (self.commands + received.commands, name, code) if is_command(code) else (-1, "", -1)
+        return FrameRefused(status, f"the endpoint's frame was refused: {what}", related)

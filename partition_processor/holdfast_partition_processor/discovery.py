@@ -12,7 +12,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from holdfast_partition_processor.command import Handler, HandlerOptions, HandlerType, PayloadRule, Service, ServiceType
-from holdfast_partition_processor.endpoint_address import CHANNEL_OPTIONS, MalformedAddress, grpc_target
+from holdfast_partition_processor.endpoint_address import MalformedAddress, channel_options, grpc_target
 from holdfast_proto import endpoint_pb2 as ep
 from holdfast_proto.framing import PROTOCOL_VERSION
 
@@ -85,7 +85,7 @@ def grpc_address(address: str) -> str:
 async def discover(address: str, *, timeout_s: float = 10.0) -> Manifest:
     """Raises DiscoveryError."""
     target = grpc_address(address)
-    async with grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
+    async with grpc.aio.insecure_channel(target, options=channel_options()) as channel:
         # Without a deserializer gRPC hands over the bytes: a broken answer is then ours to name.
         method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_DISCOVER_METHOD)
         try:

@@ -11,18 +11,23 @@ MESSAGE_BYTES_MAX = 2 * FRAME_BYTES_MAX
 and costs its attempt only; beyond this gRPC ends the session."""
 KEEPALIVE_MS = 20_000
 """A connection whose other side is silently gone is found after this and `KEEPALIVE_TIMEOUT_MS`. An endpoint must allow
-pings this often (gRPC option grpc.http2.min_ping_interval_without_data_ms)."""
+pings this often (gRPC's server option grpc.http2.min_ping_interval_without_data_ms)."""
+PATIENT_KEEPALIVE_MS = 330_000
+"""For an endpoint that does not: gRPC's servers allow one ping in five minutes when nobody told them otherwise."""
 KEEPALIVE_TIMEOUT_MS = 10_000
 
-CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.enable_http_proxy", 0),  # endpoints are reached directly, whatever the environment says
-    ("grpc.use_local_subchannel_pool", 1),  # each connection attempt stands alone; the back-off is ours
-)
+
+def channel_options(keepalive_ms: int = KEEPALIVE_MS) -> tuple[tuple[str, int], ...]:
+    return (
+        ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+        ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+        ("grpc.keepalive_time_ms", keepalive_ms),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.enable_http_proxy", 0),  # endpoints are reached directly, whatever the environment says
+        ("grpc.use_local_subchannel_pool", 1),  # each connection attempt stands alone; the back-off is ours
+    )
+
 
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[^\s:/@?#\[\]]+):([0-9]{1,5})")
 PORT_MAX = 65_535

@@ -26,20 +26,21 @@ from typing import TypeAlias
 import grpc
 import grpc.aio
 
-from holdfast_partition_processor.endpoint_address import CHANNEL_OPTIONS, MalformedAddress, grpc_target
-from holdfast_partition_processor.session_mux import (
-    Limits,
-    SessionMux,
-    SessionViolation,
-    StreamUser,
-    read_hello,
-    write_hello,
+from holdfast_partition_processor.endpoint_address import (
+    KEEPALIVE_MS,
+    PATIENT_KEEPALIVE_MS,
+    MalformedAddress,
+    channel_options,
+    grpc_target,
 )
+from holdfast_partition_processor.session_hello import Limits, SessionViolation, read_hello, write_hello
+from holdfast_partition_processor.session_mux import SessionMux, StreamUser
 
 logger = logging.getLogger(__name__)
 
 UNAVAILABLE = 503
 _SESSION_METHOD = "/holdfast.endpoint.v1.Endpoint/Session"
+_PINGED_TOO_OFTEN = "too many pings"  # gRPC's words; it has no status code for this
 _Call: TypeAlias = "grpc.aio.StreamStreamCall[bytes, bytes]"
 
 
@@ -54,6 +55,7 @@ class SessionOptions:
     idle_timeout_s: float = 300.0  # a session without streams is closed after this to twice this
     back_off_initial_s: float = 0.1
     back_off_max_s: float = 2.0  # short: each try serves all attempts that wait, and each of them has its own policy
+    keepalive_ms: int = KEEPALIVE_MS
     proven_after_s: float = 5.0  # a session that lived this long ends the back-off
 
 
@@ -84,14 +86,14 @@ class EndpointSession:
 
     @classmethod
     async def connect(
-        cls, address: str, node: str, options: SessionOptions, on_room: Callable[[], None]
+        cls, address: str, node: str, options: SessionOptions, keepalive_ms: int, on_room: Callable[[], None]
     ) -> EndpointSession:
         """Dial and exchange hellos. Raises SessionFailed."""
         try:
             target = grpc_target(address)
         except MalformedAddress as error:
             raise SessionFailed(str(error)) from error
-        channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+        channel = grpc.aio.insecure_channel(target, options=channel_options(keepalive_ms))
         try:
             async with asyncio.timeout(options.connect_timeout_s):
                 call: _Call = channel.stream_stream(_SESSION_METHOD)()
@@ -195,6 +197,7 @@ class _Endpoint:
         self._live: set[EndpointSession] = set()  # the session, and those that used up their ids but still have streams
         self._releasing: set[asyncio.Task[None]] = set()
         self._failures = 0  # in a row
+        self._keepalive_ms = options.keepalive_ms
         self._not_before = 0.0  # loop time of the next try to connect
         self._closed = False
 
@@ -218,7 +221,9 @@ class _Endpoint:
             while self.waiting and self.session is None:
                 await asyncio.sleep(max(0.0, self._not_before - self._loop.time()))
                 try:
-                    session = await EndpointSession.connect(self._address, self._node, self._options, self._admit)
+                    session = await EndpointSession.connect(
+                        self._address, self._node, self._options, self._keepalive_ms, self._admit
+                    )
                 except SessionFailed as error:
                     self._count_failure()
                     self._turn_away(str(error))
@@ -256,6 +261,10 @@ class _Endpoint:
 
     def _over(self, session: EndpointSession, message: str) -> None:
         logger.info("%s", message)
+        if _PINGED_TOO_OFTEN in message.lower() and self._keepalive_ms < PATIENT_KEEPALIVE_MS:
+            self._keepalive_ms = PATIENT_KEEPALIVE_MS
+            advice = "set grpc.http2.min_ping_interval_without_data_ms there, or a dead connection is found late"
+            logger.warning("endpoint %s does not allow keepalive pings; %s", self._address, advice)
         if self._loop.time() - session.started_at >= self._options.proven_after_s:
             self._failures = 0
         else:

@@ -23,23 +23,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from holdfast_log.types import LogFull, NotLeader, Overloaded
-from holdfast_partition_processor import retry_policy
+from holdfast_partition_processor import attempt_failure
 from holdfast_partition_processor.action import EffectsStored, ForwardNotifications, StartAttempt
-from holdfast_partition_processor.attempt import (
-    HALF_CLOSE_FRAME,
-    UNKNOWN_TARGET,
-    Attempt,
-    FrameRefused,
-    Phase,
-    Received,
-    first_frames,
-    frame_count,
-    opening_frames,
-)
+from holdfast_partition_processor.attempt import HALF_CLOSE_FRAME, UNKNOWN_TARGET, Attempt, Phase, Received
+from holdfast_partition_processor.attempt_failure import Failed, FrameRefused
+from holdfast_partition_processor.attempt_opening import first_frames, frame_count, opening_frames
 from holdfast_partition_processor.catalog import Catalog, CatalogError, ResolvedHandler
-from holdfast_partition_processor.command import AttemptFailed, Effects, Failure, GiveUp, HandlerType, Pause
+from holdfast_partition_processor.command import AttemptFailed, Effects, Failure, HandlerType
 from holdfast_partition_processor.session_mux import FrameTooLarge, StreamUser
+from holdfast_partition_processor.submissions import Submissions
 from holdfast_proto import protocol_pb2 as pb
 from holdfast_proto.framing import PROTOCOL_VERSION, MessageType, encode_frame
 
@@ -48,10 +40,6 @@ logger = logging.getLogger(__name__)
 ABORTED = 499
 NOT_LEADING = 503
 SILENT = 504
-MESSAGE_CHARACTERS_MAX = 4_000
-"""Of a failure's text; it is part of the invocation's row, which is written with each step."""
-STACKTRACE_CHARACTERS_MAX = 2_000
-"""The end of it, which names the place."""
 
 
 class InvokerHost(Protocol):
@@ -100,8 +88,13 @@ class Invoker:
         self._queue: deque[Attempt] = deque()  # in phase QUEUED, or over meanwhile
         self._begun = 0  # attempts in the other phases
         self._beginning = False
-        self._held: deque[tuple[Effects | AttemptFailed, Attempt, bool]] = deque()  # command, of whom, is it the last
-        self._hold_timer: asyncio.TimerHandle | None = None
+        self._submissions = Submissions(
+            host.submit,
+            lambda call: self._loop.call_later(self._options.hold_seconds, call),
+            on_last_taken=self._finish,
+            on_flowing=self._begin_queued,
+            on_deposed=self.close,
+        )
         self._closed = False
         # Time-outs are counted in ticks, not read from a clock: time in which this process itself did not run
         # (paused, overloaded) is not held against the endpoints.
@@ -128,7 +121,7 @@ class Invoker:
             return
         attempt = Attempt(self, action)
         self._attempts[action.invocation.id] = attempt
-        if self._begun < self._options.concurrent_attempts_max and not self._held:
+        if self._begun < self._options.concurrent_attempts_max and not self._submissions.blocked:
             self._begin(attempt)
         else:
             attempt.journal = None
@@ -171,9 +164,7 @@ class Invoker:
         """This node does not lead the partition any more: end all attempts, forget what is held."""
         self._closed = True
         self._ticker.cancel()
-        if self._hold_timer is not None:
-            self._hold_timer.cancel()
-        self._held.clear()
+        self._submissions.close()
         self._queue.clear()
         for attempt in list(self._attempts.values()):
             self._abandon(attempt, NOT_LEADING, "this node does not lead the partition any more")
@@ -186,7 +177,7 @@ class Invoker:
             return
         self._beginning = True
         try:
-            while self._queue and self._begun < self._options.concurrent_attempts_max and not self._held:
+            while self._queue and self._begun < self._options.concurrent_attempts_max and not self._submissions.blocked:
                 attempt = self._queue.popleft()
                 if self._attempts.get(attempt.invocation.id) is attempt:
                     self._begin(attempt)
@@ -237,7 +228,9 @@ class Invoker:
                 self._abandon(attempt, ABORTED, "the invocation is over")
                 return
         state, partial = self._eager_state(attempt, resolved)
-        self._send(attempt, opening_frames(attempt, journal, state, partial, self._host.now_ms()))
+        self._send(
+            attempt, opening_frames(invocation, journal, attempt.known_entries, state, partial, self._host.now_ms())
+        )
         if resolved.settings.inactivity_timeout_ms == 0:
             self._half_close(attempt)
 
@@ -270,7 +263,7 @@ class Invoker:
         try:
             received = attempt.read(data, self._catalog)
         except FrameRefused as refused:
-            self._fail(attempt, refused.failure, related=refused.related)
+            self._fail(attempt, refused.failed)
             return
         if received.control_bytes and attempt.stream is not None:
             attempt.stream.consumed(received.control_bytes)
@@ -281,10 +274,9 @@ class Invoker:
             if attempt.phase is not Phase.OPEN:
                 return  # that was its last command, or we lead no longer
         if received.error is not None:
-            self._error(attempt, received.error)
+            self._fail(attempt, attempt_failure.of_error(received.error))
         elif received.reset is not None:
-            reset = received.reset
-            self._fail(attempt, Failure(reset.code or 500, f"the endpoint gave the attempt up: {reset.message}"))
+            self._fail(attempt, attempt_failure.of_reset(received.reset))
 
     def on_lost(self, attempt: Attempt, code: int, message: str) -> None:
         """The session failed, could not be made, or found a breach of flow control."""
@@ -307,85 +299,36 @@ class Invoker:
 
     # ------------------------------------------------------------ failing
 
-    def _error(self, attempt: Attempt, error: pb.ErrorMessage) -> None:
-        failure = Failure(error.code or 500, error.message or "the handler failed without a message")
-        index = error.related_command_index if error.HasField("related_command_index") else -1
-        kind = error.related_command_type if error.HasField("related_command_type") else -1
-        then: Pause | GiveUp | None = None
-        if error.behavior == pb.PAUSE:
-            then = Pause()
-        elif error.behavior == pb.FAIL:
-            then = GiveUp()
-        elif error.stacktrace:
-            failure = Failure(failure.code, failure.message, (("stacktrace", error.stacktrace),))
-        delay = error.next_retry_delay if error.HasField("next_retry_delay") else None
-        self._fail(attempt, failure, then, delay, (index, error.related_command_name, kind))
-
-    def _fail(
-        self,
-        attempt: Attempt,
-        failure: Failure,
-        then: Pause | GiveUp | None = None,
-        delay_ms: int | None = None,
-        related: tuple[int, str, int] = (-1, "", -1),
-    ) -> None:
-        """The attempt is over without result. Policy decides what comes next, unless the endpoint did."""
+    def _fail(self, attempt: Attempt, failed: Failed | Failure) -> None:
+        """The attempt is over without result."""
         assert attempt.phase is not Phase.ENDING, "an attempt fails once"
-        invocation = attempt.invocation
-        settings = self._catalog().defaults if attempt.resolved is None else attempt.resolved.settings
-        failed_before = 0 if attempt.progressed else invocation.retry_count
-        decided = then or retry_policy.decide(
-            settings, failed_before, self._host.now_ms(), self._rng.random(), delay_ms
+        command = attempt_failure.command(
+            failed if isinstance(failed, Failed) else Failed(failed),
+            attempt.invocation,
+            deployment=attempt.pin,
+            progressed=attempt.progressed,
+            settings=self._catalog().defaults if attempt.resolved is None else attempt.resolved.settings,
+            now_ms=self._host.now_ms(),
+            jitter=self._rng.random(),
         )
-        metadata = tuple((name, text[-STACKTRACE_CHARACTERS_MAX:]) for name, text in failure.metadata)
-        words = Failure(failure.code, failure.message[:MESSAGE_CHARACTERS_MAX], metadata)
+        failure = command.failure
+        logger.debug("attempt %d of %s failed: %s", command.attempt, command.id.hex(), failure.message)
         if attempt.stream is not None:
-            attempt.stream.reset(failure.code, words.message)
+            attempt.stream.reset(failure.code, failure.message)
             attempt.stream = None
-        logger.debug("attempt %d of %s failed: %s", invocation.attempt, invocation.id.hex(), words.message)
-        command = AttemptFailed(
-            invocation.id, invocation.attempt, words, decided, attempt.pin, *related, invocation.incarnation
-        )
         self._submit(attempt, command, last=True)
-
-    # ------------------------------------------------------------ handing over
 
     def _submit(self, attempt: Attempt, command: Effects | AttemptFailed, last: bool) -> None:
         if last:
             attempt.phase = Phase.ENDING
-        if self._held:
-            self._held.append((command, attempt, last))
-            return
-        try:
-            self._host.submit(command)
-        except (Overloaded, LogFull) as error:
-            logger.warning("the log takes no more, attempts wait: %s", error)
-            self._held.append((command, attempt, last))
-            self._hold_timer = self._loop.call_later(self._options.hold_seconds, self._submit_held)
-        except NotLeader:
-            self.close()  # the next leader runs its invocations again from their journals
-        else:
-            if last:
-                self._finish(attempt)
+        self._submissions.put(command, attempt, last)
 
-    def _submit_held(self) -> None:
-        while self._held:
-            command, attempt, last = self._held[0]
-            try:
-                self._host.submit(command)
-            except (Overloaded, LogFull):
-                self._hold_timer = self._loop.call_later(self._options.hold_seconds, self._submit_held)
-                return
-            except NotLeader:
-                self.close()
-                return
-            self._held.popleft()
-            if last and self._attempts.get(attempt.invocation.id) is attempt:
-                self._finish(attempt)
-        self._begin_queued()
+    # ------------------------------------------------------------ ending
 
     def _finish(self, attempt: Attempt) -> None:
         """Its last command is with the host."""
+        if self._attempts.get(attempt.invocation.id) is not attempt:
+            return  # abandoned while the command waited
         del self._attempts[attempt.invocation.id]
         self._begun -= 1
         stream, attempt.stream = attempt.stream, None
@@ -414,7 +357,8 @@ class Invoker:
         self._ticker = self._loop.call_later(tick_seconds, self._tick)
         self._quiet_clock_ms += int(tick_seconds * 1000)
         for attempt in list(self._attempts.values()):
-            if attempt.phase is Phase.OPEN:
+            if attempt.phase is Phase.OPEN and attempt.stream is not None:
+                attempt.stream.settle()
                 self._check_quiet(attempt)
 
     def _check_quiet(self, attempt: Attempt) -> None:

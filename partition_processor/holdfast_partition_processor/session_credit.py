@@ -10,6 +10,9 @@
 A sender sends while its balance is above zero, and its last piece may overdraw it: so a frame that is larger than the
 whole window still passes, and nobody waits for credit that can't come. Returning credit by halves costs one Credit
 frame per half a window; a short stream never causes any.
+
+Some peers send only what their balance covers, and something larger than the window only when all of their credit is
+back. For them `settle` returns the rest when nothing is outstanding; called now and then, not for each frame.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ class ReceiveWindow:
         """Raises CreditExceeded."""
         self._outstanding += size
         if self._outstanding > self._window + self._overdraft:
-            allowed = f"{self._window} bytes and one frame of {self._overdraft}"
+            allowed = f"{self._window} bytes and one message of {self._overdraft}"
             raise CreditExceeded(f"{self._outstanding} bytes sent without credit, allowed are {allowed}")
 
     def consumed(self, size: int) -> int:
@@ -68,4 +71,11 @@ class ReceiveWindow:
             return 0
         granted, self._ungranted = self._ungranted, 0
         self._outstanding -= granted
+        return granted
+
+    def settle(self) -> int:
+        """How many bytes of credit to give because everything received is consumed."""
+        if self.unconsumed:
+            return 0
+        granted, self._outstanding, self._ungranted = self._ungranted, 0, 0
         return granted

@@ -14,12 +14,12 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
-from holdfast_partition_processor.session_credit import BALANCE_BYTES_MAX, CreditExceeded, ReceiveWindow, SendCredit
+from holdfast_partition_processor.session_credit import CreditExceeded, ReceiveWindow, SendCredit
+from holdfast_partition_processor.session_hello import Limits, SessionViolation, decode_flush
 from holdfast_proto import endpoint_pb2 as ep
 from holdfast_proto.framing import (
     FRAME_BYTES_MAX,
@@ -32,18 +32,15 @@ from holdfast_proto.framing import (
 
 logger = logging.getLogger(__name__)
 
-SESSION_VERSION = 1
 PIECE_BYTES_MAX = 256 * 1024
 """A long journal goes out in pieces of about this size, so that the streams take turns."""
 FLUSH_BYTES_MAX = 1024 * 1024
 """A flush ends after this many bytes; what is left goes into the next. One piece may be larger by itself."""
 STREAM_ID_MAX = 0xFFFF_FFFF
+OVERDRAFT_BYTES_MAX = 2 * FRAME_BYTES_MAX
+"""What a peer may send beyond its credit: its last piece, which is at most one gRPC message."""
 PROTOCOL_VIOLATION = 571
 UNKNOWN_STREAM = 404
-
-
-class SessionViolation(Exception):
-    """The peer broke the session's rules in a way that can't be blamed on one stream."""
 
 
 class FrameTooLarge(Exception):
@@ -63,51 +60,6 @@ class StreamUser(Protocol):
         """The stream is gone, or was never opened because the endpoint can't be reached. Nothing more will come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the sender of a Hello imposes on what it receives."""
-
-    stream_credit_bytes: int = 1024 * 1024
-    session_credit_bytes: int = 32 * 1024 * 1024
-    frame_bytes_max: int = FRAME_BYTES_MAX
-    streams_max: int = 0  # 0: as many as there are ids
-
-
-def read_hello(data: bytes) -> tuple[Limits, str]:
-    """The peer's limits and name, from its first message. Raises SessionViolation."""
-    flush = decode_flush(data)
-    if not flush.HasField("hello"):
-        raise SessionViolation("its first message has no hello")
-    hello = flush.hello
-    if hello.session_version != SESSION_VERSION:
-        raise SessionViolation(f"it speaks session version {hello.session_version}, this node speaks {SESSION_VERSION}")
-    if not (hello.stream_credit_bytes and hello.session_credit_bytes):
-        raise SessionViolation("its hello gives no credit (stream_credit_bytes, session_credit_bytes: at least 1)")
-    frame_bytes_max = min(hello.frame_bytes_max or FRAME_BYTES_MAX, FRAME_BYTES_MAX)
-    stream_credit_bytes = min(hello.stream_credit_bytes, BALANCE_BYTES_MAX)
-    session_credit_bytes = min(hello.session_credit_bytes, BALANCE_BYTES_MAX)
-    return Limits(stream_credit_bytes, session_credit_bytes, frame_bytes_max, hello.streams_max), hello.peer
-
-
-def write_hello(limits: Limits, peer: str) -> bytes:
-    hello = ep.Hello(
-        session_version=SESSION_VERSION,
-        stream_credit_bytes=limits.stream_credit_bytes,
-        session_credit_bytes=limits.session_credit_bytes,
-        frame_bytes_max=limits.frame_bytes_max,
-        peer=peer,
-    )
-    return ep.SessionFlush(hello=hello).SerializeToString()
-
-
-def decode_flush(data: bytes) -> ep.SessionFlush:
-    """Raises SessionViolation."""
-    try:
-        return ep.SessionFlush.FromString(data)
-    except DecodeError as error:
-        raise SessionViolation(f"it sent {len(data)} bytes that are not a SessionFlush: {error}") from error
-
-
 class Stream:
     """One attempt's share of a session, as its user sees it."""
 
@@ -118,7 +70,7 @@ class Stream:
         self.user = user
         self._mux = mux
         self._credit = SendCredit(mux.peer.stream_credit_bytes)
-        self._window = ReceiveWindow(mux.own.stream_credit_bytes, mux.own.frame_bytes_max + HEADER_BYTES)
+        self._window = ReceiveWindow(mux.own.stream_credit_bytes, OVERDRAFT_BYTES_MAX)
         self._backlog: deque[bytes] = deque()
         self._announced = False  # something of it went out: the peer knows the stream
         self._ready = False  # stands in the session's queue of streams that lack nothing but the session's credit
@@ -138,8 +90,18 @@ class Stream:
     def consumed(self, size: int) -> None:
         """So many bytes of what was received are dealt with: the peer may send as many again."""
         if grant := self._window.consumed(size):
-            self._mux.put(self.id, _credit_frame(grant))
+            self._give(grant)
         self._mux.consumed(size)
+
+    def settle(self) -> None:
+        """Give the rest of the credit back when nothing is outstanding; see `session_credit`."""
+        if grant := self._window.settle():
+            self._give(grant)
+
+    def _give(self, grant: int) -> None:
+        frame = _credit_frame(grant)
+        self._credit.spend(len(frame))
+        self._mux.put(self.id, frame)
 
     def granted(self, size: int) -> None:
         """A Credit frame came."""
@@ -178,7 +140,7 @@ class SessionMux:
         self.credit = SendCredit(peer.session_credit_bytes)
         self.streams: dict[int, Stream] = {}
         self.last_id = 0
-        self._window = ReceiveWindow(own.session_credit_bytes, own.frame_bytes_max + HEADER_BYTES)
+        self._window = ReceiveWindow(own.session_credit_bytes, OVERDRAFT_BYTES_MAX)
         self._ready: deque[Stream] = deque()
         self._outgoing: deque[tuple[int, bytes]] = deque()
         self._outgoing_bytes = 0

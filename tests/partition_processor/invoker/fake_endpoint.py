@@ -152,14 +152,14 @@ class FakeEndpoint:
             await asyncio.sleep(3600)
         raw = self.hello if isinstance(self.hello, bytes) else ep.SessionFlush(hello=self.hello).SerializeToString()
         await context.write(raw)
-        crash: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        crash: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         reading = asyncio.ensure_future(self._read(requests, connection, crash))
         await asyncio.wait({reading, crash}, return_when=asyncio.FIRST_COMPLETED)
         reading.cancel()
         if crash.done():
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the process died")
+            await context.abort(grpc.StatusCode.UNAVAILABLE, crash.result())
 
-    async def _read(self, requests: AsyncIterator[bytes], connection: Connection, crash: asyncio.Future[None]) -> None:
+    async def _read(self, requests: AsyncIterator[bytes], connection: Connection, crash: asyncio.Future[str]) -> None:
         async for request in requests:
             flush = ep.SessionFlush.FromString(request)
             for stream_id, data in zip(flush.stream_ids, flush.frames, strict=True):
@@ -170,8 +170,10 @@ class FakeEndpoint:
                     self.tasks.add(task)
                     task.add_done_callback(self.tasks.discard)
 
-    async def _run(self, script: Script, connection: Connection, seen: Seen, crash: asyncio.Future[None]) -> None:
+    async def _run(self, script: Script, connection: Connection, seen: Seen, crash: asyncio.Future[str]) -> None:
         try:
             await script(connection, seen)
-        except ConnectionAbortedError:
-            crash.set_result(None)  # the script asks for a crash: the session is cut in the middle
+        except ConnectionAbortedError as error:
+            crash.set_result(
+                str(error) or "the process died"
+            )  # the script asks for a crash: the session is cut in the middle

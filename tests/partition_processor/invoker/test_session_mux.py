@@ -9,7 +9,8 @@ import pytest
 
 from holdfast_partition_processor import session_mux
 from holdfast_partition_processor.session_credit import CreditExceeded, ReceiveWindow, SendCredit
-from holdfast_partition_processor.session_mux import FrameTooLarge, Limits, SessionMux, SessionViolation, Stream
+from holdfast_partition_processor.session_hello import Limits, SessionViolation
+from holdfast_partition_processor.session_mux import FrameTooLarge, SessionMux, Stream
 from holdfast_proto import endpoint_pb2 as ep
 from holdfast_proto.framing import HEADER_BYTES, decode_frames, encode_frame
 from holdfast_proto.framing import MessageType as M
@@ -111,6 +112,15 @@ def test_absurd_grants_do_not_grow_without_bound() -> None:
     sender = SendCredit(2**64 - 1)
     sender.grant(2**64 - 1)
     assert sender.balance <= 2**62
+
+
+def test_a_sender_that_waits_until_its_credit_covers_everything_is_served_too() -> None:
+    """It sends what is larger than the window only when all credit is back, which halves alone never bring about."""
+    window = ReceiveWindow(100, 1_000)
+    window.received(30)
+    assert window.settle() == 0  # something is outstanding
+    assert window.consumed(30) == 0
+    assert [window.settle(), window.settle()] == [30, 0]
 
 
 # ---------------------------------------------------------------- outgoing
@@ -254,9 +264,9 @@ def test_a_mistake_of_ours_while_reading_costs_one_stream_only() -> None:
     assert list(mux.streams) == [2]
 
 
-def test_a_session_that_sends_without_credit_is_a_violation() -> None:
-    own = Limits(stream_credit_bytes=10**6, session_credit_bytes=100, frame_bytes_max=100)
-    mux = mux_of(own=own)
+def test_a_session_that_sends_without_credit_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_mux, "OVERDRAFT_BYTES_MAX", 100)
+    mux = mux_of(own=Limits(stream_credit_bytes=10**6, session_credit_bytes=100))
     streams = [open_stream(mux)[1] for _ in range(4)]
     with pytest.raises(SessionViolation, match="sent without credit"):
         mux.receive(flush(*((stream.id, b"x" * 100) for stream in streams)))

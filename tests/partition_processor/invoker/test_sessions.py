@@ -7,15 +7,23 @@ import random
 
 import pytest
 
+from holdfast_partition_processor import endpoint_session
 from holdfast_partition_processor.command import AttemptFailed, Effects
-from holdfast_partition_processor.endpoint_address import MalformedAddress, grpc_target
+from holdfast_partition_processor.endpoint_address import (
+    KEEPALIVE_MS,
+    PATIENT_KEEPALIVE_MS,
+    MalformedAddress,
+    channel_options,
+    grpc_target,
+)
 from holdfast_partition_processor.endpoint_session import EndpointSessions, SessionOptions
+from holdfast_partition_processor.session_hello import Limits
 from holdfast_partition_processor.session_mux import STREAM_ID_MAX
 from holdfast_proto import endpoint_pb2 as ep
 from holdfast_proto.framing import MessageType as M
 
 from .conftest import INPUT, Bench
-from .fake_endpoint import HELLO, Connection, FakeEndpoint, Seen, end, frame, output
+from .fake_endpoint import HELLO, Connection, FakeEndpoint, Seen, end, frame, output, propose, run
 
 
 async def test_all_invokers_of_a_node_share_one_session(bench: Bench) -> None:
@@ -100,6 +108,58 @@ async def test_flow_control_lets_a_long_journal_through_a_small_window(bench: Be
     bench.start(row)
     (command,) = await bench.commands(row.id)
     assert isinstance(command, Effects)
+
+
+async def test_a_strict_sender_gets_a_frame_larger_than_the_window_through(endpoint: FakeEndpoint) -> None:
+    """An endpoint that sends such a frame only when all of its credit is back (see session_credit) does not wait for
+    ever: what is left of the credit is returned while the stream is quiet."""
+    limits = Limits(stream_credit_bytes=1_000)
+    sessions = EndpointSessions("node-1", SessionOptions(limits=limits), random.Random(1))
+    bench = Bench(endpoint, sessions)
+    first = run(1)
+
+    async def strict(connection: Connection, seen: Seen) -> None:
+        await connection.send((seen.id, first))
+        granted = 0
+        while granted < len(first):
+            granted = sum(ep.Credit.FromString(body).bytes for code, body in seen.frames if code == M.CREDIT)
+            await asyncio.sleep(0.001)
+        await connection.send((seen.id, propose(1, b"x" * 5_000)))
+
+    endpoint.scripts["bad"] = strict
+    try:
+        row = bench.row("bad")
+        bench.start(row, INPUT)
+        (command,) = await bench.commands(row.id)
+        assert isinstance(command, Effects)
+        bench.stored(command)
+        _, large = await bench.commands(row.id, 2)
+        assert isinstance(large, Effects)
+    finally:
+        bench.invoker.close()
+        await sessions.close()
+
+
+async def test_an_endpoint_that_forbids_pings_is_pinged_less_after_that(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def recorded(keepalive_ms: int) -> tuple[tuple[str, int], ...]:
+        asked.append(keepalive_ms)
+        return channel_options(keepalive_ms)
+
+    async def throws_out(connection: Connection, seen: Seen) -> None:
+        raise ConnectionAbortedError("Too many pings")
+
+    monkeypatch.setattr(endpoint_session, "channel_options", recorded)
+    bench.endpoint.scripts["bad"] = throws_out
+    row, after = bench.row("bad"), bench.row()
+    bench.start(row, INPUT)
+    await bench.failure(row.id)
+    bench.start(after, INPUT)
+    await bench.commands(after.id)
+    assert asked == [KEEPALIVE_MS, PATIENT_KEEPALIVE_MS]
 
 
 async def test_ids_used_up_leads_to_a_new_session_beside_the_old_one(bench: Bench) -> None:

@@ -154,7 +154,8 @@ class FakeEndpoint:
         await context.write(raw)
         crash: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         reading = asyncio.ensure_future(self._read(requests, connection, crash))
-        await asyncio.wait({reading, crash}, return_when=asyncio.FIRST_COMPLETED)
+        both: set[asyncio.Future[Any]] = {reading, crash}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         reading.cancel()
         if crash.done():
             await context.abort(grpc.StatusCode.UNAVAILABLE, crash.result())

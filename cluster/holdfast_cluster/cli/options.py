@@ -44,3 +44,24 @@ def idempotent(function: F) -> F:
 
 def timeout_option(help: str, default: str | None = None) -> Callable[[F], F]:
     return click.option("--timeout", "timeout_s", type=DurationType(), default=default, help=help)
+
+
+def node_settings(function: F) -> F:
+    """What `server` and `dev` know of a node's configuration: ``config_file``, ``port_base``, ``log_level`` and
+    ``settings``."""
+    options = [
+        click.option("--config", "-c", "config_file", metavar="FILE", help="A TOML file with settings."),
+        click.option(
+            "--port-base",
+            type=int,
+            metavar="N",
+            help="Listen on N (HTTP), N+1 (gRPC) and N+2 (admin); 0: any free ports.",
+        ),
+        click.option(
+            "--log-level", type=click.Choice(("debug", "info", "warning", "error")), help="Least severe shown."
+        ),
+        click.option("--set", "settings", multiple=True, metavar="SECTION.NAME=VALUE", help="Any setting; repeatable."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function

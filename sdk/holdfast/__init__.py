@@ -16,6 +16,8 @@
 Read `holdfast.context` next: it says what a handler can do.
 """
 
+from typing import TYPE_CHECKING
+
 from holdfast.context import (
     Awakeable,
     CallFuture,
@@ -37,10 +39,15 @@ from holdfast.service import Service
 from holdfast.virtual_object import VirtualObject
 from holdfast.workflow import Workflow
 
+if TYPE_CHECKING:
+    from holdfast.client import Client
+    from holdfast.sync_client import SyncClient
+
 __all__ = [
     "Awakeable",
     "CallFuture",
     "Cancelled",
+    "Client",
     "Context",
     "DefinitionError",
     "Endpoint",
@@ -56,6 +63,7 @@ __all__ = [
     "Serde",
     "Service",
     "SharedContext",
+    "SyncClient",
     "TerminalError",
     "VirtualObject",
     "Workflow",
@@ -63,3 +71,16 @@ __all__ = [
     "WorkflowSharedContext",
     "serve",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The clients are imported when they are asked for: a program that only serves handlers has no use for them."""
+    if name == "Client":
+        from holdfast.client import Client
+
+        return Client
+    if name == "SyncClient":
+        from holdfast.sync_client import SyncClient
+
+        return SyncClient
+    raise AttributeError(f"module 'holdfast' has no attribute {name!r}")

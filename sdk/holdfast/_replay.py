@@ -139,7 +139,9 @@ class Journal:
     def _deliver_completion(self, notification: pb.Notification) -> None:
         number = notification.completion_id
         if number >= self._next_completion_id:
-            self._stop(explain_missing(self.invocation_id, f"a result (number {number}) of a command"), None)
+            self.check_all_issued(ends=False)  # finds the command that belongs to it, when that is recorded
+            if self.failure is None:
+                self._stop(explain_missing(self.invocation_id, f"a result (number {number}) of a command"), None)
             return
         waiter = self._waiting.pop(number, None)
         if waiter is not None:  # else a duplicate, or a timer that nobody waits for any more

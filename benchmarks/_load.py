@@ -11,6 +11,7 @@ import time
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import grpc.aio
 
@@ -53,8 +54,7 @@ class _HttpConnection(asyncio.Protocol):
         self.idle = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
         self._send()
 
     def data_received(self, data: bytes) -> None:
@@ -117,7 +117,7 @@ class HttpLoad:
             self._connections.append(connection)
 
     async def finish(self) -> None:
-        """Wait for the answers still under way."""
+        """Wait for the answers still under way. Raises TimeoutError."""
         async with asyncio.timeout(DRAIN_SECONDS_MAX):
             for connection in self._connections:
                 await connection.idle.wait()
@@ -138,7 +138,8 @@ class GrpcLoad:
         self._pump = asyncio.create_task(self._run())
 
     async def finish(self, seconds_max: float = DRAIN_SECONDS_MAX) -> None:
-        """Wait for the answers still under way, or for all when the requests come to an end by themselves."""
+        """Wait for the answers still under way, or for all when the requests come to an end by themselves.
+        Raises TimeoutError."""
         assert self._pump is not None
         async with asyncio.timeout(seconds_max):
             await self._pump

@@ -216,10 +216,10 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     console = Console(stderr=options.json, highlight=False, width=None if sys.stdout.isatty() else 150)
-    directory = Path(".bench") / f"invoke-{os.getpid()}"
+    directory = processes.ROOT / ".bench" / f"invoke-{os.getpid()}"
     directory.mkdir(parents=True)
     port = processes.free_ports(processes.PORTS_PER_NODE + 1)
-    node, app = start(directory.resolve(), port)
+    node, app = start(directory, port)
     try:
         processes.wait_until_healthy(node, port)
         processes.register(port + 1, f"127.0.0.1:{port + processes.PORTS_PER_NODE}")
@@ -227,8 +227,8 @@ def main() -> int:
             rows = runner.run(run(Running(port, node.pid, app.pid), options, console))
         if not options.json:
             show(rows, console)
-    except LoadFailed as error:
-        print(f"benchmark failed: {error}\nlogs: {node.log}, {app.log}", file=sys.stderr)
+    except (LoadFailed, TimeoutError) as error:
+        print(f"benchmark failed: {error!r}\nlogs: {node.log}, {app.log}", file=sys.stderr)
         return 1
     finally:
         app.stop()

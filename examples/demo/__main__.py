@@ -30,7 +30,7 @@ CLIENTS = 32
 REJECTED_EVERY = 10
 DOWN_SECONDS = 0.5
 SECONDS_MAX = 55.0
-WORK = Path(".demo")
+WORK = processes.ROOT / ".demo"
 
 console = Console(highlight=False)
 
@@ -185,20 +185,19 @@ def show(result: Audit, seconds: float, problems: list[str]) -> None:
 
 
 def main() -> int:
-    directory = WORK.resolve()
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir()
     progress = Progress()
     try:
-        result, seconds = run_demo(directory, progress)
+        result, seconds = run_demo(WORK, progress)
     except (RuntimeError, OSError, grpc.RpcError) as error:
-        console.print(f"[bold red]failed[/]; data and logs are in {directory}\n{error}")
+        console.print(f"[bold red]failed[/]; data and logs are in {WORK}\n{error}")
         return 1
     show(result, seconds, progress.problems)
     if not result.clean or progress.problems or result.completed != EPISODES:
-        console.print(f"[bold red]failed[/]; data and logs are in {directory}")
+        console.print(f"[bold red]failed[/]; data and logs are in {WORK}")
         return 1
-    shutil.rmtree(directory)
+    shutil.rmtree(WORK)
     return 0
 
 

@@ -10,7 +10,7 @@ import os
 import time
 from pathlib import Path
 
-from holdfast import Context, ObjectContext, Service, SharedContext, TerminalError, VirtualObject, serve
+from holdfast import Context, Service, SharedContext, TerminalError, VirtualObject, serve
 
 attempts = Path(os.environ["ATTEMPTS"])
 hostile = Service("hostile")
@@ -90,7 +90,7 @@ def fine_step(name: str) -> str:
 @box.shared
 async def writes(ctx: SharedContext, text: str) -> None:
     """A shared handler that helps itself to the exclusive one's interface."""
-    ObjectContext.set(ctx, "text", text)  # type: ignore[arg-type]
+    ctx.set("text", text)  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

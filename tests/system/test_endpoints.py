@@ -92,9 +92,13 @@ def test_what_a_handler_does_wrong_is_named(hostile: Site, path: str, words: lis
         found = hostile.invocation(str(body["invocationId"]))
         return found.last_failure or found.failure.message
 
-    eventually(lambda: failure() != "", f"{path} fails")
-    missing = [word for word in words if word.lower() not in failure().lower()]
-    assert not missing, f"{missing} not in: {failure()}"
+    def missing() -> list[str]:
+        return [word for word in words if word.lower() not in failure().lower()]
+
+    try:
+        eventually(lambda: not missing(), f"{path} fails with {words}")
+    except AssertionError:
+        pytest.fail(f"{path}: {missing()} not in {failure()!r}")
     assert_others_are_fine(hostile)
 
 

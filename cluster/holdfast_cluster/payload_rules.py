@@ -15,6 +15,8 @@ def check_input(rule: PayloadRule, where: str, content_type: str | None, body: b
     body. Otherwise an empty body is fine whatever it is called, and a body whose type is not named is taken as right.
     """
     wanted = rule.content_type
+    if body and content_type == wanted and wanted is not None:
+        return
     if wanted is None:
         if body:
             raise bad_request(f"{where} takes no body, but {len(body)} bytes were sent")

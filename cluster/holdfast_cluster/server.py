@@ -66,8 +66,14 @@ def main(config: Config) -> int:
     return code
 
 
+GC_THRESHOLDS = (20_000, 20, 50)
+"""With Python's own (700, 10, 10) the cycle collector took 17 % of the CPU under load. Requests leave no cycles behind,
+so it may come seldom; much higher numbers save nothing more, but make its longest pause longer."""
+
+
 def tune_interpreter() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(*GC_THRESHOLDS)
     gc.collect()
     gc.freeze()  # what was imported stays; the collector need not look at it again
 

@@ -123,6 +123,8 @@ class Housekeeper:
             assert error is not None
             self._on_failure(error)
             return
+        if self.stopped:
+            return
         self._on_moved(
             [
                 Record(place.partition, entry.kind, entry.term, entry.index, entry.payload, FLAG_MOVED)

@@ -65,13 +65,12 @@ class Journal:
     def __init__(
         self, directory: str, disk: Disk, identity: NodeIdentity, segment_bytes: int, reserve_bytes: int
     ) -> None:
-        assert segment_bytes % SECTOR_BYTES == 0, "LogOptions checks it"
         self.torn_bytes = 0
         """How many bytes of an unfinished flush the recovery scan cut."""
         self._directory = directory
         self._disk = disk
         self._identity = identity
-        self._segment_bytes = segment_bytes
+        self._segment_bytes = _whole_sectors(segment_bytes)
         self._reserve_bytes = reserve_bytes
         self._nonce = b""
         self._seed = 0
@@ -81,10 +80,11 @@ class Journal:
         self._discarded: list[Segment] = []  # prepared, but then a larger one was needed
         self._head_is_durable = True  # of the segment that is being written: what it repeats needs no older segment
         self._roll_waits = False  # a flush needs a further segment, of ``_wanted_bytes`` at least
-        self._wanted_bytes = segment_bytes
+        self._wanted_bytes = self._segment_bytes
         self._next_sequence = 1
         self._next_flush = 1
         self._chain = 0  # the checksum of the last record
+        self._write_error: OSError | None = None
         self._begun: deque[Flush] = deque()
         self._indexes: dict[int, PartitionIndex] = {}
         self._live_bytes: dict[int, int] = {}
@@ -156,9 +156,16 @@ class Journal:
         return flush
 
     def carry_out(self, flush: Flush) -> None:
-        """Make it durable (disk thread). Raises OSError: never try again, nobody knows what the disk holds then."""
-        write_all(self._disk, flush.segment.handle, flush.buffers, flush.offset)
-        self._disk.fdatasync(flush.segment.handle)
+        """Make it durable (disk thread). Raises OSError: never try again, nobody knows what the disk holds then. A flush
+        that waits behind one that failed fails with it: on the disk it would prove that the other was durable."""
+        if self._write_error is not None:
+            raise self._write_error
+        try:
+            write_all(self._disk, flush.segment.handle, flush.buffers, flush.offset)
+            self._disk.fdatasync(flush.segment.handle)
+        except OSError as error:
+            self._write_error = error
+            raise
 
     def finish(self, flush: Flush) -> None:
         """``flush`` is durable."""
@@ -259,7 +266,7 @@ class Journal:
             self._prepared = None
         if self._prepared is None:
             self._roll_waits = True
-            self._wanted_bytes = max(self._segment_bytes, -(-needed // SECTOR_BYTES) * SECTOR_BYTES)
+            self._wanted_bytes = max(self._segment_bytes, _whole_sectors(needed))
             return False
         self._current, self._prepared = self._prepared, None
         self._segments[self._current.sequence] = self._current
@@ -332,3 +339,7 @@ class Journal:
             write_all(self._disk, self._current.handle, [bytes(torn.end - torn.start)], torn.start)
             self._disk.fdatasync(self._current.handle)
             self.torn_bytes = torn.end - torn.start
+
+
+def _whole_sectors(size: int) -> int:
+    return -(-size // SECTOR_BYTES) * SECTOR_BYTES

@@ -56,6 +56,7 @@ class LogNode:
         self._turn_scheduled = False
         self._changed = asyncio.Event()  # after each turn, for `start` and `close`
         self._closing = False
+        self._closed = False
         self._failed: BaseException | None = None
         self._flusher = Flusher(
             journal,
@@ -133,13 +134,13 @@ class LogNode:
 
     async def start(self) -> None:
         """Stand for election in every group. Returns when all lead and have handed over what the journal holds; earlier
-        when the disk is full, then they follow when there is space. Raises what `on_fatal` is told."""
+        only when the disk is too full for an election, which then follows. Raises what `on_fatal` is told."""
         for replica in self._groups.values():
             assert replica.started, "start() of each group comes first"
             replica.raft.campaign()
             self.mark_dirty(replica)
         self._housekeeper.look()
-        while not all(replica.raft.serves for replica in self._groups.values()) and self.full is None:
+        while not all(replica.raft.serves for replica in self._groups.values()) and not self._stuck():
             await self._wait_for_change()
         if self._failed is not None:
             raise self._failed
@@ -148,17 +149,18 @@ class LogNode:
         """Make durable what was proposed, say in the journal that all of it is, then release the directory. After a
         failure only the latter."""
         self._closing = True
-        while self._failed is None and not self._at_rest() and self.full is None:
+        while self._failed is None and not self._at_rest() and not self._stuck():
             await self._wait_for_change()
         self._housekeeper.stopped = True
         await asyncio.to_thread(self._flush_thread.stop)
         await asyncio.to_thread(self._segment_thread.stop)
+        self._closed = True
         self._release()
 
     def _release(self) -> None:
         try:
             if self._failed is None and self._flusher.idle:
-                flush = self.journal.begin([Record(NO_PARTITION, RecordKind.CLOSED, 0, 0)])
+                flush = self.journal.begin([*self._trims.values(), Record(NO_PARTITION, RecordKind.CLOSED, 0, 0)])
                 if flush is not None:
                     self.journal.carry_out(flush)
         finally:
@@ -167,6 +169,10 @@ class LogNode:
 
     def _at_rest(self) -> bool:
         return self._flusher.idle and not self._dirty and not self._turn_scheduled
+
+    def _stuck(self) -> bool:
+        """The disk is so full that not even an election finds room in the journal."""
+        return self.full is not None and self._flusher.waits_for_segment
 
     async def _wait_for_change(self) -> None:
         if self._failed is None:
@@ -239,6 +245,8 @@ class LogNode:
                 self._dirty[partition] = replica  # the flush is full; after the next one
         self._add_trims()
         self._flusher.flush()
+        if self._flusher.waits_for_segment:
+            self._housekeeper.look()
         for replica, ready in readies:
             replica.carry_on(ready)
         if self._waiting_writable:
@@ -282,7 +290,7 @@ class LogNode:
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """An exception out of a consumer, or a broken invariant, stops the node: going on could skip entries."""
-        if self._failed is not None:
+        if self._failed is not None or self._closed:
             return
         try:
             work()

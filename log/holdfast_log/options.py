@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MIB = 1024 * 1024
+SEGMENT_BYTES_MIN = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class LogOptions:
     """...when they are at most this share of it."""
 
     def __post_init__(self) -> None:
-        if self.segment_bytes < 4096 or self.segment_bytes % 512:
-            raise ValueError(f"segment_bytes must be a multiple of 512 from 4096 on, not {self.segment_bytes}")
+        if self.segment_bytes < SEGMENT_BYTES_MIN:
+            raise ValueError(f"segment_bytes must be at least {SEGMENT_BYTES_MIN}, not {self.segment_bytes}")
         if self.flushes_in_flight_max < 1:
             raise ValueError(f"flushes_in_flight_max must be at least 1, not {self.flushes_in_flight_max}")

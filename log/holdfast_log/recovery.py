@@ -154,9 +154,10 @@ class Recovery:
         return data[flush_end - 1] == 0 or any(data[at : at + SECTOR_BYTES] == _ZERO_SECTOR for at in sectors)
 
     def _header_is_torn(self, data: bytes, position: int, end: int) -> bool:
-        if data[position : position + SECTOR_BYTES] != _ZERO_SECTOR:
+        if data[position] != 0:
             return end < position + FLUSH_HEADER_BYTES  # written up to somewhere in the header, and nothing behind it
-        # The first sector did not arrive, others did; unless one of them begins a later flush.
+        # The first sector did not arrive, or a recovery before this one was zeroing it; others are there, which is all
+        # right unless one of them begins a later flush.
         behind = range(position + SECTOR_BYTES, end, SECTOR_BYTES)
         return all(decode_flush_header(data, at, self._seed) is None for at in behind)
 

@@ -95,7 +95,7 @@ class LeaderDuties:
         self._closed = False
         self._do: dict[type, Callable[[Any], None]] = {
             StartAttempt: self._start_attempt,
-            AbortAttempt: self._abort_attempt,
+            AbortAttempt: lambda action: self._invoker.abort(action.id),
             ForwardNotifications: self._invoker.forward,
             EffectsStored: self._invoker.stored,
             SetTimer: lambda action: self._timers.set(action.due_ms, action.timer),
@@ -134,18 +134,14 @@ class LeaderDuties:
         for invocation_id in list(self._to_start)[:ATTEMPTS_STARTED_AT_ONCE]:
             del self._to_start[invocation_id]
             row = self._processor.invocation(invocation_id)
-            if row is not None and row.status is Status.INVOKED:
+            if row is not None and row.status is Status.INVOKED:  # else it ended since
                 self._invoker.start(StartAttempt(row))
         if self._to_start and not self._closed:
             self._starting = asyncio.get_running_loop().call_soon(self._start_some)
 
     def _start_attempt(self, action: StartAttempt) -> None:
-        self._to_start.pop(action.invocation.id, None)
+        self._to_start.pop(action.invocation.id, None)  # this is a later attempt
         self._invoker.start(action)
-
-    def _abort_attempt(self, action: AbortAttempt) -> None:
-        self._to_start.pop(action.id, None)
-        self._invoker.abort(action.id)
 
 
 def _split(command: Effects) -> list[Effects]:

@@ -128,7 +128,7 @@ class Overlay:
         groups[group] = GroupOverlay(dropped=True)
 
     def is_empty(self) -> bool:
-        return self.bytes == 0
+        return not any(self.tables.values())
 
 
 def merge(sources: list[Iterator[tuple[bytes, Any]]]) -> Iterator[tuple[bytes, Any]]:

@@ -15,12 +15,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 
 from holdfast_proto import ingress_pb2 as pb
-from holdfast_proto.ingress_pb2_grpc import IngressAsyncStub
+
+if TYPE_CHECKING:
+    from holdfast_proto.ingress_pb2_grpc import IngressAsyncStub  # known to the type checker only
 
 OUTSTANDING_MAX = 1_000
 """Calls per stream. A node stops reading a stream that has some thousands, and a call that is waited for must not be

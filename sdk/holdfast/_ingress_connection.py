@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -22,7 +22,10 @@ import grpc.aio
 from holdfast._call_stream import OUTSTANDING_MAX, CallStream, StreamLost
 from holdfast.ingress_errors import IngressError, Unavailable
 from holdfast_proto import ingress_pb2 as pb
-from holdfast_proto.ingress_pb2_grpc import IngressAsyncStub, IngressStub
+from holdfast_proto.ingress_pb2_grpc import IngressStub
+
+if TYPE_CHECKING:
+    from holdfast_proto.ingress_pb2_grpc import IngressAsyncStub  # known to the type checker only
 
 T = TypeVar("T")
 

@@ -195,5 +195,5 @@ async def test_an_asked_for_acknowledgement_is_sent_once_the_command_is_stored(b
     assert M.COMMAND_ACK not in seen.codes()
     bench.stored(command)
     await bench.until(lambda: M.COMMAND_ACK in seen.codes())
-    acked = pb.CommandAckMessage.FromString(seen.frames[-1][1])
+    (acked,) = [pb.CommandAckMessage.FromString(body) for code, body in seen.frames if code == M.COMMAND_ACK]
     assert acked.command_index == 1  # the input is command 0

@@ -83,6 +83,26 @@ async def test_a_new_leader_ships_what_the_table_holds_then_what_comes() -> None
     assert f.target.received == [1, 2, 3, 4]
 
 
+async def test_what_was_read_from_the_table_is_not_sent_again_by_its_action() -> None:
+    f = Fixture()
+    f.put()
+    f.put()
+    f.outbox.start()
+    f.outbox.ship(TARGET, 2, Kill(b"x" * 24))
+    assert f.target.received == [1, 2]
+
+
+async def test_a_row_is_kept_while_one_before_it_is_not_acknowledged() -> None:
+    f = Fixture()
+    for _ in range(3):
+        f.ship()
+    _, durable_last, _ = f.target.pending[2]
+    durable_last()
+    await asyncio.sleep(0.1)
+    assert f.left() == 3
+    assert not f.shipped
+
+
 async def test_rows_are_deleted_lazily_and_only_when_the_target_has_them() -> None:
     f = Fixture()
     for _ in range(5):

@@ -30,6 +30,7 @@ from holdfast_partition_processor.memory_store import MemoryStore
 from holdfast_partition_processor.processor import PartitionProcessor, PartitionStopped, ProcessorOptions
 from holdfast_partition_processor.proposals import ProposalLimits
 from holdfast_partition_processor.store import LmdbStore, StoreError, StoreFailed, StoreOptions
+from holdfast_proto import protocol_pb2 as pb
 from holdfast_proto.framing import MessageType
 from tests.partition_processor.shell.fakes import (
     FakeInvoker,
@@ -237,6 +238,41 @@ async def test_nothing_is_taken_or_carried_out_before_the_own_terms_first_entry_
     assert f.started() == [invocation_id(1)]
 
 
+async def test_first_entries_of_earlier_terms_make_no_leader() -> None:
+    f = Fixture()
+    f.log.append_foreign(1, b"", EntryKind.EMPTY)
+    assert not f.processor.is_leading
+    f.log.elect()
+    late = Entry(1, 2, EntryKind.EMPTY, b"")
+    own = f.log.proposed[0]
+    f.log.proposed = [late, Entry(own.term, 3, EntryKind.EMPTY, b"")]
+    f.processor.on_committed([late])
+    assert not f.processor.is_leading
+    f.processor.on_committed(f.log.proposed[1:])
+    assert f.processor.is_leading
+
+
+async def test_a_later_attempt_that_begins_before_the_turn_of_the_one_that_was_found_is_the_only_one() -> None:
+    f = Fixture()
+    f.log.append_foreign(1, encode_batch(1, [invoke(number) for number in range(600)]))
+    f.log.elect()
+    run = pb.RunCommandMessage(result_completion_id=1).SerializeToString()
+    done = pb.ProposeRunCompletionMessage(result_completion_id=1, value=b"1").SerializeToString()
+    frames = (
+        StoredFrame(MessageType.RUN, run),
+        StoredFrame(MessageType.PROPOSE_RUN_COMPLETION, done),
+        StoredFrame(MessageType.SUSPENSION, pb.SuspensionMessage(waiting_completions=[1]).SerializeToString()),
+    )
+    f.log.propose(encode_batch(1, [Effects(invocation_id(599), 1, frames)]))
+    f.log.commit()
+    await turns(5)
+    last = [
+        action.invocation.attempt for action in f.invokers[-1].started if action.invocation.id == invocation_id(599)
+    ]
+    assert last == [2]
+    assert len(f.started()) == 600
+
+
 async def test_entries_before_and_after_the_election_start_each_attempt_once() -> None:
     """All in one delivery: what was there is read from the tables, what follows comes as actions."""
     f = Fixture()
@@ -305,6 +341,8 @@ async def test_who_waits_is_told_once_when_leadership_goes() -> None:
     await turns()
     f.log.depose("node-2")
     assert [str(error) for error in waiter.errors] == ["this node does not lead partition 0; its leader is node-2"]
+    f.log.depose("node-2")
+    assert len(waiter.errors) == 1
     assert failed == [True]
     assert not gone.errors
     with pytest.raises(NotLeader, match="node-2"):

@@ -189,6 +189,44 @@ async def test_a_scan_survives_a_checkpoint_and_changes_in_its_midst(store: Lmdb
     assert list(store.scan(TIMERS, b"")) == []
 
 
+async def test_keys_that_come_in_any_order_between_scans_are_seen_in_order(store: LmdbStore) -> None:
+    rng = random.Random(3)
+    twin = MemoryStorage()
+    for count in (1, 5, 40, 3, 200, 33):  # few are inserted, many are merged
+        for _ in range(count):
+            sub = rng.randbytes(3)
+            store.put(TIMERS, b"", sub, b"")
+            twin.put(TIMERS, b"", sub, b"")
+        assert list(store.scan(TIMERS, b"")) == list(twin.scan(TIMERS, b""))
+
+
+async def test_a_deleted_group_is_written_although_no_row_is_left_in_memory(store: LmdbStore) -> None:
+    store.put(STATE, b"o", b"k", b"v")
+    await store.flush(1)
+    store.put(STATE, b"o", b"other", b"v")
+    store.delete_group(STATE, b"o")
+    store.delete_group(STATE, b"o")
+    assert store.is_dirty
+    assert list(store.scan(STATE, b"o")) == []
+    await store.flush(2)
+    assert not store.is_dirty
+    assert store.pending_bytes == 0
+    assert list(store.scan(STATE, b"o")) == []
+
+
+async def test_memory_is_given_back_for_rows_that_come_and_go(store: LmdbStore) -> None:
+    store.put(STATE, b"o", b"k", bytes(1_000_000))
+    assert store.pending_bytes > 1_000_000
+    store.put(STATE, b"o", b"k", b"small")
+    assert store.pending_bytes < 1_000
+    store.put(STATE, b"o", b"k", bytes(1_000_000))
+    store.delete(STATE, b"o", b"k")
+    assert store.pending_bytes < 1_000
+    store.put(STATE, b"o", b"k", bytes(1_000_000))
+    store.delete_group(STATE, b"o")
+    assert store.pending_bytes < 1_000
+
+
 async def test_taking_the_first_of_a_long_queue_does_not_slow_down_with_what_was_taken(store: LmdbStore) -> None:
     for number in range(20_000):
         store.put(INBOX, b"o", number.to_bytes(8, "big"), b"id")

@@ -77,6 +77,16 @@ async def test_a_sooner_timer_is_not_kept_waiting_by_a_later_one() -> None:
     assert f.fired[0].timer == b"sooner"
 
 
+async def test_a_timer_that_is_set_twice_fires_once() -> None:
+    f = Fixture()
+    f.service.start()
+    due = f.clock_ms() + 5
+    f.set(due, b"x")
+    f.set(due, b"x")
+    await until(lambda: not f.left())
+    assert [fired.timer for fired in f.fired] == [b"x"]
+
+
 async def test_none_fires_before_its_time() -> None:
     f = Fixture()
     f.service.start()
